@@ -1,0 +1,216 @@
+/* Making, resetting and describing a virtual processor, see vcpu.h. */
+#include "cpu/vcpu.h"
+
+#include <string.h>
+
+#include "arch/msr.h"
+#include "base/alloc.h"
+#include "cpu/block.h"
+#include "cpu/cpuid.h"
+#include "cpu/flags.h"
+
+#define RANDOM_SEED 0x756d627261ull
+
+static bool allocate_parts(struct vcpu *v, struct mmu_vm *mmu)
+{
+	struct mmu_cpuid facts;
+	cpu_model_mmu_facts(&v->model, &facts);
+	v->step_block = mem_zalloc(1, sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn));
+	v->fpu = mem_zalloc(1, sizeof(*v->fpu));
+	v->empty_bank = pages_alloc(sizeof(*v->empty_bank));
+	if (!v->step_block || !v->fpu || !v->empty_bank)
+		return false;
+	/* A tag of zero would match page 0; the empty bank is touched once, by the first machine that watches accesses. */
+	for (size_t n = 0; n < ARRAY_LEN(v->empty_bank->read); n++)
+		v->empty_bank->read[n].tag = v->empty_bank->write[n].tag = TLB_TAG_EMPTY;
+	for (size_t n = 0; n < ARRAY_LEN(v->empty_bank->fetch); n++)
+		v->empty_bank->fetch[n].tag = TLB_TAG_EMPTY;
+	v->mmu = mmu_vcpu_create(mmu, &facts, &v->hot);
+	return v->mmu;
+}
+
+struct vcpu *vcpu_create(unsigned index, const struct cpu_model *model, struct mem_space *space, struct mmu_vm *mmu,
+			 struct block_cache *blocks, struct clock *clock, struct trace *trace, const struct cpu_ops *ops,
+			 void *machine)
+{
+	struct vcpu *v = pages_alloc(sizeof(*v));
+	if (!v)
+		return NULL;
+	v->index = index;
+	v->model = *model;
+	v->space = space;
+	v->blocks = blocks;
+	v->clock = clock;
+	v->trace = trace;
+	v->ops = ops;
+	v->machine = machine;
+	v->random_state = RANDOM_SEED + index;
+	if (!allocate_parts(v, mmu)) {
+		vcpu_destroy(v);
+		return NULL;
+	}
+	v->blocks_epoch = block_cache_epoch(blocks);
+	vcpu_reset(v, false);
+	return v;
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+	if (!v)
+		return;
+	if (v->mmu)
+		mmu_vcpu_destroy(v->mmu);
+	mem_free(v->step_block);
+	mem_free(v->fpu);
+	pages_free(v->empty_bank, sizeof(*v->empty_bank));
+	pages_free(v, sizeof(*v));
+}
+
+/* SDM 3, "Processor State After Reset". */
+static void reset_segments(struct vcpu *v)
+{
+	for (unsigned n = 0; n < SEG_COUNT; n++)
+		v->seg[n] = (struct segment){.limit = 0xffff, .attr = SEG_ATTR_P | SEG_ATTR_S | SEG_TYPE_WRITABLE | SEG_TYPE_ACCESSED};
+	v->seg[SEG_CS].selector = 0xf000;
+	v->seg[SEG_CS].base = 0xffff0000;
+	v->seg[SEG_CS].attr |= SEG_TYPE_CODE;
+	v->seg[SEG_LDTR] = (struct segment){.limit = 0xffff, .attr = SEG_ATTR_P | SYS_LDT};
+	v->seg[SEG_TR] = (struct segment){.limit = 0xffff, .attr = SEG_ATTR_P | SYS_TSS_BUSY};
+	v->gdtr = v->idtr = (struct table_register){.limit = 0xffff};
+}
+
+/* What RESET clears and INIT keeps. */
+static void reset_msrs(struct vcpu *v)
+{
+	v->star = v->lstar = v->cstar = v->sfmask = v->kernel_gs_base = v->tsc_aux = 0;
+	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;
+	v->pat = 0x0007040600070406ull;
+	v->misc_enable = MISC_ENABLE_FAST_STRING | (vcpu_has(v, FEAT_MONITOR) ? MISC_ENABLE_MWAIT : 0);
+	v->mcg_status = v->debugctl = v->hwcr = v->spec_ctrl = 0;
+	v->mtrr_def_type = 0;
+	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
+	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
+	memset(v->k7_evntsel, 0, sizeof(v->k7_evntsel));
+	memset(v->k7_perfctr, 0, sizeof(v->k7_perfctr));
+	v->tsc_offset = v->clock ? 0 - clock_now(v->clock) : 0;
+	v->tsc_adjust = 0;
+	v->cr0 = CR0_CD | CR0_NW;
+	*v->fpu = (struct fpu_state){.fcw = 0x40, .ftw = 0xff, .mxcsr = 0x1f80, .xcr0 = 1};
+}
+
+static void reset_events(struct vcpu *v)
+{
+	v->halted = v->shutdown = v->wait_for_sipi = false;
+	v->nmi_pending = 0;
+	v->nmi_blocked = v->smi_pending = v->init_pending = false;
+	v->sipi_vector = -1;
+	v->shadow = 0;
+	v->pending_dr6 = 0;
+	v->rf_suppress = v->fep = v->monitor_armed = false;
+	v->reply_count = v->reply_next = 0;
+	v->fault_chain_length = 0;
+}
+
+void vcpu_reset(struct vcpu *v, bool init)
+{
+	TRACE(v->trace, TRACE_RESET, RESET, v->index, 0, 0, 0);
+	if (!init)
+		reset_msrs(v);
+	memset(v->gpr, 0, sizeof(v->gpr));
+	v->gpr[REG_RDX] = v->model.family > 15 ? 0xf00 | (v->model.family - 15) << 20 : v->model.family << 8;
+	v->rip = 0xfff0;
+	v->rflags = FLAG_FIXED_1;
+	v->flag_kind = FLAGS_EXPLICIT;
+	reset_segments(v);
+	v->cr0 = (init ? v->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW) | CR0_ET;
+	v->cr2 = v->cr3 = v->cr4 = v->efer = 0;
+	memset(v->dr, 0, sizeof(v->dr));
+	v->dr6 = DR6_FIXED_1;
+	v->dr7 = DR7_FIXED_1;
+	v->pkru = v->pkrs = 0;
+	reset_events(v);
+	v->wait_for_sipi = init && v->index != 0;
+	vcpu_registers_changed(v);
+}
+
+static bool is_flat(const struct segment *segment)
+{
+	bool expand_down = (segment->attr & (SEG_TYPE_CODE | SEG_TYPE_EXPAND_DOWN)) == SEG_TYPE_EXPAND_DOWN;
+	return !segment->unusable && !segment->base && segment->limit == 0xffffffffu && !expand_down;
+}
+
+static bool segment_readable(const struct segment *segment)
+{
+	return !(segment->attr & SEG_TYPE_CODE) || (segment->attr & SEG_TYPE_READABLE);
+}
+
+static bool segment_writable(const struct segment *segment)
+{
+	return (segment->attr & (SEG_TYPE_CODE | SEG_TYPE_WRITABLE)) == SEG_TYPE_WRITABLE;
+}
+
+static enum cpu_mode mode_of(const struct vcpu *v)
+{
+	if (!(v->cr0 & CR0_PE))
+		return MODE_REAL;
+	if (v->efer & EFER_LMA)
+		return v->seg[SEG_CS].attr & SEG_ATTR_L ? MODE_LONG : MODE_COMPAT;
+	return v->rflags & FLAG_VM ? MODE_V8086 : MODE_PROTECTED;
+}
+
+static unsigned size_of_default(const struct segment *segment)
+{
+	return segment->attr & SEG_ATTR_D ? 4 : 2;
+}
+
+void vcpu_update_mode(struct vcpu *v)
+{
+	v->mode = mode_of(v);
+	v->cpl = v->mode == MODE_REAL ? 0 : v->mode == MODE_V8086 ? 3 : (uint8_t)segment_dpl(&v->seg[SEG_SS]);
+	v->code_size = v->mode == MODE_LONG ? 8 : (uint8_t)size_of_default(&v->seg[SEG_CS]);
+	v->stack_size = v->mode == MODE_LONG ? 8 : (uint8_t)size_of_default(&v->seg[SEG_SS]);
+	v->flat_read = v->flat_write = 0;
+	for (unsigned n = 0; n < SEG_COUNT; n++) {
+		if (!is_flat(&v->seg[n]))
+			continue;
+		v->flat_read |= (uint8_t)(segment_readable(&v->seg[n]) << n);
+		v->flat_write |= (uint8_t)(segment_writable(&v->seg[n]) << n);
+	}
+	uint32_t limit = v->seg[SEG_CS].limit;
+	bool odd = v->code_size != 8 && limit != 0xffffffffu && !(v->code_size == 2 && limit == 0xffff);
+	v->mode_key = v->code_size | (odd ? MODE_KEY_ODD_LIMIT : 0);
+	mmu_select_class(&v->hot, v->cpl == 3, v->rflags & FLAG_AC);
+}
+
+void vcpu_registers_changed(struct vcpu *v)
+{
+	struct mmu_regs regs = {.cr0 = v->cr0, .cr3 = v->cr3, .cr4 = v->cr4, .efer = v->efer, .pkru = v->pkru, .pkrs = v->pkrs};
+	mmu_set_regs(v->mmu, &regs);
+	if ((v->cr0 & CR0_PG) && (v->cr4 & CR4_PAE) && !(v->efer & EFER_LMA))
+		mmu_load_pdptes(v->mmu, v->cr3);
+	vcpu_update_mode(v);
+}
+
+uint64_t vcpu_rflags(const struct vcpu *v)
+{
+	return (v->rflags & ~FLAGS_STATUS) | flags_status(v);
+}
+
+void vcpu_set_rflags(struct vcpu *v, uint64_t rflags)
+{
+	v->rflags = (rflags & FLAGS_DEFINED) | FLAG_FIXED_1;
+	v->flag_kind = FLAGS_EXPLICIT;
+}
+
+uint64_t vcpu_tsc(struct vcpu *v)
+{
+	return clock_now(v->clock) + v->tsc_offset;
+}
+
+void vcpu_complete_io(struct vcpu *v, uint64_t value)
+{
+	if (!v->reply_count)
+		return;
+	v->replies[v->reply_count - 1].access.value = value;
+	v->replies[v->reply_count - 1].answered = true;
+}

@@ -1,0 +1,284 @@
+/*
+ * The tables of acpi.h, byte by byte (ACPI Specification 2.0c, "ACPI Software Programming Model"; FADT of revision 3). Each is
+ * assembled in a buffer by appending fields, gets its length and checksum last, and is written out once.
+ */
+#include "dev/acpi.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "dev/pm.h"
+
+#define FACS_SIZE 64u
+#define BOOT_LEGACY_DEVICES 0x0001u
+#define BOOT_8042 0x0002u
+#define FADT_WBINVD (1u << 0)
+#define FADT_PROC_C1 (1u << 2)
+#define FADT_NO_SLEEP_BUTTON (1u << 5)
+#define FADT_TIMER_32_BIT (1u << 8)
+#define FADT_RESET_REGISTER (1u << 10)
+#define RESET_VALUE 0x06u
+#define XAPIC_ID_LIMIT 255u
+
+struct builder {
+	uint8_t bytes[ACPI_TABLES_SIZE_MAX];
+	uint32_t used, table; /* table: where the table in work begins */
+	gpa_t base;
+	bool overflow;
+};
+
+static void put(struct builder *b, uint64_t value, unsigned size)
+{
+	if (b->used + size > sizeof(b->bytes)) {
+		b->overflow = true;
+		return;
+	}
+	for (unsigned i = 0; i < size; i++)
+		b->bytes[b->used++] = (uint8_t)(value >> (8 * i));
+}
+
+static void put_zeros(struct builder *b, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		put(b, 0, 1);
+}
+
+static void put_text(struct builder *b, const char *text, unsigned size)
+{
+	for (unsigned i = 0; i < size; i++)
+		put(b, (uint8_t)text[i], 1);
+}
+
+static void align(struct builder *b, unsigned power_of_two)
+{
+	while (b->used % power_of_two && !b->overflow)
+		put(b, 0, 1);
+}
+
+/* A generic address structure: a register of `bits` in I/O space. */
+static void put_io_register(struct builder *b, unsigned bits, uint16_t port)
+{
+	put(b, port ? 1 : 0, 1);
+	put(b, port ? bits : 0, 1);
+	put(b, 0, 2);
+	put(b, port, 8);
+}
+
+/* Begins a table with the common header; returns its guest address. */
+static uint32_t table_begin(struct builder *b, const char *signature, unsigned revision)
+{
+	align(b, 64);
+	b->table = b->used;
+	put_text(b, signature, 4);
+	put(b, 0, 4); /* length */
+	put(b, revision, 1);
+	put(b, 0, 1); /* checksum */
+	put_text(b, "UMBRA ", 6);
+	put_text(b, "UMBRABRD", 8);
+	put(b, 1, 4);
+	put_text(b, "UMBR", 4);
+	put(b, 1, 4);
+	return (uint32_t)(b->base + b->table);
+}
+
+static uint8_t checksum(const uint8_t *bytes, uint32_t length)
+{
+	uint8_t sum = 0;
+	for (uint32_t i = 0; i < length; i++)
+		sum = (uint8_t)(sum + bytes[i]);
+	return (uint8_t)-sum;
+}
+
+static void table_end(struct builder *b)
+{
+	uint32_t length = b->used - b->table;
+	uint8_t *table = b->bytes + b->table;
+
+	if (b->overflow)
+		return;
+	for (unsigned i = 0; i < 4; i++)
+		table[4 + i] = (uint8_t)(length >> (8 * i));
+	table[9] = checksum(table, length);
+}
+
+static uint32_t build_facs(struct builder *b)
+{
+	align(b, 64);
+	uint32_t start = b->used;
+	put_text(b, "FACS", 4);
+	put(b, FACS_SIZE, 4);
+	put_zeros(b, 24); /* hardware signature, waking vectors, global lock, flags */
+	put(b, 1, 1);  /* version */
+	put_zeros(b, FACS_SIZE - 33);
+	return (uint32_t)(b->base + start);
+}
+
+/* Name(\_S5, Package(4) { S5, S5, 0, 0 }) in AML; without firmware there is nothing else to describe. */
+static uint32_t build_dsdt(struct builder *b)
+{
+	uint32_t gpa = table_begin(b, "DSDT", 1);
+	put(b, 0x08, 1); /* NameOp */
+	put_text(b, "_S5_", 4);
+	put(b, 0x12, 1); /* PackageOp */
+	put(b, 6, 1);    /* length of the package, this byte included */
+	put(b, 4, 1);    /* elements */
+	for (unsigned i = 0; i < 4; i++)
+		put(b, 0x00, 1); /* ZeroOp, which is PM_SLEEP_TYPE_S5 too */
+	_Static_assert(PM_SLEEP_TYPE_S5 == 0, "the AML above says ZeroOp");
+	table_end(b);
+	return gpa;
+}
+
+static uint32_t build_fadt(struct builder *b, const struct acpi_config *config, uint32_t facs, uint32_t dsdt)
+{
+	uint32_t gpa = table_begin(b, "FACP", 3);
+	uint16_t pm = config->pm_port;
+
+	put(b, facs, 4);
+	put(b, dsdt, 4);
+	put(b, 0, 1);
+	put(b, 0, 1); /* preferred profile: unspecified */
+	put(b, config->sci, 2);
+	put(b, 0, 8); /* no SMI command port; ACPI is always enabled */
+	put(b, pm + PM_EVENT_OFFSET, 4);
+	put(b, 0, 4);
+	put(b, pm + PM_CONTROL_OFFSET, 4);
+	put(b, 0, 8); /* PM1b control, PM2 control */
+	put(b, pm + PM_TIMER_OFFSET, 4);
+	put(b, 0, 8); /* no general purpose events */
+	put(b, 4, 1); /* lengths of the blocks above */
+	put(b, 2, 1);
+	put(b, 0, 1);
+	put(b, 4, 1);
+	put(b, 0, 4);
+	put(b, 0xfff, 2); /* no C2 */
+	put(b, 0xfff, 2); /* no C3 */
+	put(b, 0, 6);     /* flush and duty fields */
+	put(b, 0, 2);     /* alarms by day and month */
+	put(b, 0x32, 1);  /* century in the CMOS */
+	put(b, BOOT_LEGACY_DEVICES | BOOT_8042, 2);
+	put(b, 0, 1);
+	put(b, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32_BIT | FADT_RESET_REGISTER, 4);
+	put_io_register(b, 8, config->reset_port);
+	put(b, RESET_VALUE, 1);
+	put(b, 0, 3);
+	put(b, facs, 8);
+	put(b, dsdt, 8);
+	put_io_register(b, 32, (uint16_t)(pm + PM_EVENT_OFFSET));
+	put_io_register(b, 0, 0);
+	put_io_register(b, 16, (uint16_t)(pm + PM_CONTROL_OFFSET));
+	put_io_register(b, 0, 0);
+	put_io_register(b, 0, 0);
+	put_io_register(b, 32, (uint16_t)(pm + PM_TIMER_OFFSET));
+	put_io_register(b, 0, 0);
+	put_io_register(b, 0, 0);
+	table_end(b);
+	return gpa;
+}
+
+static void put_override(struct builder *b, unsigned irq, unsigned gsi, unsigned flags)
+{
+	put(b, 2, 1);
+	put(b, 10, 1);
+	put(b, 0, 1);
+	put(b, irq, 1);
+	put(b, gsi, 4);
+	put(b, flags, 2);
+}
+
+static void put_processor(struct builder *b, uint32_t id)
+{
+	if (id < XAPIC_ID_LIMIT) {
+		put(b, 0, 1);
+		put(b, 8, 1);
+		put(b, id, 1);
+		put(b, id, 1);
+		put(b, 1, 4);
+	} else {
+		put(b, 9, 1);
+		put(b, 16, 1);
+		put(b, 0, 2);
+		put(b, id, 4);
+		put(b, 1, 4);
+		put(b, id, 4);
+	}
+}
+
+static uint32_t build_madt(struct builder *b, const struct acpi_config *config)
+{
+	uint32_t gpa = table_begin(b, "APIC", 1);
+
+	put(b, config->lapic_gpa, 4);
+	put(b, 1, 4); /* there are 8259s too */
+	for (uint32_t id = 0; id < config->cpus; id++)
+		put_processor(b, id);
+	put(b, 1, 1); /* I/O APIC */
+	put(b, 12, 1);
+	put(b, config->ioapic_id, 1);
+	put(b, 0, 1);
+	put(b, config->ioapic_gpa, 4);
+	put(b, 0, 4);
+	put_override(b, 0, 2, 0);                  /* the timer is on pin 2 */
+	put_override(b, config->sci, config->sci, 0x0d); /* SCI: level, active high */
+	put(b, 4, 1); /* LINT1 of every processor is NMI */
+	put(b, 6, 1);
+	put(b, 0xff, 1);
+	put(b, 0, 2);
+	put(b, 1, 1);
+	table_end(b);
+	return gpa;
+}
+
+static uint32_t build_root(struct builder *b, const char *signature, unsigned pointer_size, uint32_t fadt, uint32_t madt)
+{
+	uint32_t gpa = table_begin(b, signature, 1);
+	put(b, fadt, pointer_size);
+	put(b, madt, pointer_size);
+	table_end(b);
+	return gpa;
+}
+
+static bool write_rsdp(const struct acpi_config *config, uint32_t rsdt, uint32_t xsdt)
+{
+	uint8_t rsdp[36] = "RSD PTR \0UMBRA ";
+
+	rsdp[15] = 2; /* revision */
+	for (unsigned i = 0; i < 4; i++) {
+		rsdp[16 + i] = (uint8_t)(rsdt >> (8 * i));
+		rsdp[24 + i] = (uint8_t)(xsdt >> (8 * i));
+	}
+	rsdp[20] = sizeof(rsdp);
+	rsdp[8] = checksum(rsdp, 20);
+	rsdp[32] = checksum(rsdp, sizeof(rsdp));
+	return config->write(config->opaque, config->rsdp_gpa, rsdp, sizeof(rsdp));
+}
+
+void acpi_config_init(struct acpi_config *config)
+{
+	*config = (struct acpi_config){
+		.rsdp_gpa = ACPI_RSDP_GPA, .tables_gpa = ACPI_RSDP_GPA + 0x40, .cpus = 1, .lapic_gpa = 0xfee00000,
+		.ioapic_gpa = 0xfec00000, .pm_port = PM_PORT, .reset_port = 0xcf9, .sci = PM_SCI,
+	};
+}
+
+bool acpi_build(const struct acpi_config *config, uint32_t *ret_size)
+{
+	struct builder *b = mem_zalloc(1, sizeof(*b));
+	bool done;
+
+	if (!b)
+		return false;
+	b->base = config->tables_gpa;
+	uint32_t facs = build_facs(b);
+	uint32_t dsdt = build_dsdt(b);
+	uint32_t fadt = build_fadt(b, config, facs, dsdt);
+	uint32_t madt = build_madt(b, config);
+	uint32_t rsdt = build_root(b, "RSDT", 4, fadt, madt);
+	uint32_t xsdt = build_root(b, "XSDT", 8, fadt, madt);
+	done = !b->overflow && config->write(config->opaque, config->tables_gpa, b->bytes, b->used) &&
+	       write_rsdp(config, rsdt, xsdt);
+	if (done)
+		*ret_size = b->used;
+	mem_free(b);
+	return done;
+}

@@ -1,0 +1,21 @@
+/* System control port A (0x92): the fast way to the A20 gate and to a reset. */
+#ifndef UMBRA_DEV_PORT92_H
+#define UMBRA_DEV_PORT92_H
+
+#include "mem/bus.h"
+
+#define PORT92_PORT 0x92u
+
+struct port92 {
+	void (*reset)(void *opaque);              /* may be NULL */
+	void (*a20)(void *opaque, bool enabled);  /* may be NULL */
+	void *opaque;
+	uint8_t value;
+};
+
+extern const struct bus_ops port92_ops;
+
+void port92_init(struct port92 *device, void (*reset)(void *), void (*a20)(void *, bool), void *opaque);
+void port92_reset(struct port92 *device);
+
+#endif

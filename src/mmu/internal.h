@@ -1,0 +1,65 @@
+/*
+ * What the files of this directory share and nobody else may see: the objects. See docs/MMU.md for how they hang together.
+ *
+ * Two parties: the processor (walk.c, regime.c, perm.c, tlb.c, translate.c) and the monitor (everything else). The processor
+ * reads the tables it is given; only the monitor writes them.
+ */
+#ifndef UMBRA_MMU_INTERNAL_H
+#define UMBRA_MMU_INTERNAL_H
+
+#include "base/list.h"
+#include "mmu/mmu.h"
+
+#define RECENT_ROOTS 4
+#define SHADOW_HASH_LOG2 12
+
+struct shadow_page;
+
+/* A pagewalk reads guest tables: it has a role and where its root comes from. It owns nothing. */
+struct pagewalk {
+	union cpu_role cpu_role;
+	struct regime regime;
+};
+
+struct recent_root {
+	uint64_t pgd; /* cr3 with PCID where PCIDE, without flag bits where not; 0 for a direct root */
+	struct shadow_page *root; /* NULL: unused */
+	bool stale; /* a flush of its translations was ordered since it was in use: to be synced before the next use */
+};
+
+/* An mmu owns a root: tables in use. */
+struct mmu {
+	union page_role root_role;
+	uint64_t pgd;
+	struct shadow_page *root; /* NULL: to be loaded before the next use */
+	struct shadow_page *pae_roots[4]; /* PAE and 32-bit guests under shadow: level-2 roots, one per GiB; root is NULL then */
+	struct recent_root recent[RECENT_ROOTS]; /* most recent first */
+	bool pae_loaded; /* pae_roots are those of the PDPTEs (each of which may be absent) */
+};
+
+struct mmu_vcpu {
+	struct mmu_vm *vm;
+	struct mmu_hot *hot;
+	struct mmu_cpuid cpuid;
+	struct mmu_regs regs;
+	struct pagewalk walk;        /* the CPU's stage-1 walk */
+	struct pagewalk nested_walk; /* a nested guest's; it cannot own a shadow page, because it has nowhere to put it */
+	struct mmu root_mmu, guest_mmu;
+	struct mmu *mmu;             /* the one in use */
+	struct tlb *tlb;
+	/* The last MMIO answer: (gva page, gfn, access, generation); see mmio.c or fault.c. */
+	struct { gva_t gva; gfn_t gfn; unsigned access; uint64_t generation; bool valid; } mmio;
+	unsigned index;
+	struct mmu_vcpu *next; /* in vm->vcpus */
+	/*
+	 * What the access in progress is that a page-fault code does not say: PFERR_IMPLICIT_ACCESS and ACCESS_AC. mmu_translate()
+	 * stores it before it calls mmu_fault(); under shadow paging the monitor's walk asks with (code | this).
+	 */
+	uint64_t unspoken_access;
+	/* Under shadow paging: how the processor judges sptes, with CR0.WP and NX on whatever the guest's own registers say. */
+	struct regime shadow_regime;
+	/* mmu_load_pdptes() changed the PDPTEs since the last register write: the root must be loaded anew. */
+	bool pdptes_changed;
+};
+
+#endif

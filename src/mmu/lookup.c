@@ -1,0 +1,16 @@
+/* A look-up in the tables in use that also tells which guest page a leaf was made for. For translate.c; root.c has the walk. */
+#include "mmu/shadow.h"
+
+uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn)
+{
+	unsigned index;
+	uint64_t spte = spte_lookup(vcpu, address, ret_level);
+
+	if (!spte_is_present(spte) || !spte_is_leaf(spte, *ret_level))
+		return spte;
+	struct shadow_page *sp = root_walk(vcpu->mmu, address, &index);
+	if (!sp)
+		return 0;
+	*ret_gfn = shadow_entry_gfn(sp, index) + ((address & (level_span(*ret_level) - 1)) >> PAGE_SHIFT);
+	return spte;
+}

@@ -1,0 +1,53 @@
+/*
+ * What the processor half calls of the monitor half: roots, invalidation, and the look-up in the tables in use.
+ */
+#ifndef UMBRA_MMU_MONITOR_H
+#define UMBRA_MMU_MONITOR_H
+
+#include "mmu/internal.h"
+#include "mmu/spte.h"
+
+/* The monitor's part of a machine; the struct is in shadow.h (monitor files only) but for these, which everybody reads. */
+struct mmu_vm_head {
+	struct mem_space *space;
+	struct mmu_options options;
+	struct trace *trace;
+	struct mmu_vcpu *vcpus;
+	unsigned vcpu_count;
+};
+/* struct mmu_vm begins with its head. */
+static inline struct mmu_vm_head *vm_head(struct mmu_vm *vm)
+{
+	return (struct mmu_vm_head *)vm;
+}
+
+/* Makes sure vcpu->mmu has a usable, current root (not invalid, not obsolete). Reclaims and allocates; never fails for the guest. */
+void root_load(struct mmu_vcpu *vcpu);
+/*
+ * The roles or the pgd changed: under tdp nothing but a root_role change matters; under shadow, switch to a recent root with equal
+ * (pgd, role) or leave the root to be loaded. sync: the change orders a flush of non-global translations, so unsync pages below the root
+ * are synced before the next use.
+ */
+void root_switch(struct mmu_vcpu *vcpu, union page_role role, uint64_t pgd, bool sync);
+/* Drops recent roots (all of them, or those of one PCID) as far as they may hold stale translations that a flush ordered away. */
+void root_forget(struct mmu_vcpu *vcpu);
+void root_forget_pcid(struct mmu_vcpu *vcpu, unsigned pcid);
+/* Brings every unsync page reachable from the present root up to date. */
+void root_sync(struct mmu_vcpu *vcpu);
+/* INVLPG: drops or resyncs the leaf of gva in the present root and in every recent root where it may be (global). */
+void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva);
+void root_release_all(struct mmu_vcpu *vcpu);
+
+/*
+ * Walks the tables in use for an address (gpa under tdp, gva under shadow). Returns the last spte seen (0 if no root) and its level;
+ * it is a leaf if spte_is_leaf(), else the walk stopped at a non-present or MMIO spte.
+ */
+uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level);
+
+/* The same, and the gfn of the 4 KiB page at `address` where the last spte is a leaf (lookup.c). */
+uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn);
+
+/* Counts an exit and runs the checker when it is due. */
+void monitor_exit(struct mmu_vm *vm);
+
+#endif

@@ -1,0 +1,349 @@
+/*
+ * Roots: loading, switching, remembering recent ones; and the look-up that the processor makes in the tables in use.
+ *
+ * A plain root is one shadow page. PAE and 32-bit guests under shadow have up to four roots of level 2, one per GiB, made from the
+ * latched PDPTEs or from the four quarters of the page directory; these are cheap to find again and are not remembered.
+ *
+ * What an entry of the guest means depends on a little more than the role of its shadow page: CR4.PSE, EFER.LMA (PAE paging reserves
+ * bits that 4-level paging ignores), MAXPHYADDR and features of CPUID decide which bits are reserved or make a large page. These hardly ever change, so the cache holds pages of one meaning
+ * at a time, and a root load under another one zaps everything.
+ */
+#include "arch/cr.h"
+#include "mmu/shadow.h"
+
+/* ---- the meaning of entries ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t meaning_of(const struct mmu_vcpu *vcpu)
+{
+	const struct mmu_cpuid *cpuid = &vcpu->cpuid;
+	return BIT(63) | cpuid->maxphyaddr | (cpuid->nx ? BIT(8) : 0) | (cpuid->gbpages ? BIT(9) : 0) | (cpuid->pse36 ? BIT(10) : 0) |
+	       (cpuid->vendor == VENDOR_AMD ? BIT(11) : 0);
+}
+
+/* Of entries of the size that this vCPU's have; pages for the two sizes live side by side. */
+static enum entry_meaning format_of(const struct mmu_vcpu *vcpu)
+{
+	union ext_role ext = vcpu->walk.cpu_role.ext;
+	if (vcpu->walk.cpu_role.base.has_4_byte_gpte)
+		return ext.cr4_pse ? MEANING_32_PSE : MEANING_32;
+	return ext.efer_lma ? MEANING_64 : MEANING_PAE;
+}
+
+static bool meaning_is_ours(const struct mmu_vcpu *vcpu)
+{
+	const struct mmu_vm *vm = vcpu->vm;
+	union page_role role = vcpu->mmu->root_role;
+	return role.direct || (vm->meaning == meaning_of(vcpu) && vm->formats[role.has_4_byte_gpte] == format_of(vcpu));
+}
+
+static void adopt_meaning(struct mmu_vcpu *vcpu)
+{
+	struct mmu_vm *vm = vcpu->vm;
+	union page_role role = vcpu->mmu->root_role;
+	if (meaning_is_ours(vcpu))
+		return;
+	if (vm->formats[role.has_4_byte_gpte] || (vm->meaning && vm->meaning != meaning_of(vcpu)))
+		shadow_zap_all(vm);
+	vm->meaning = meaning_of(vcpu);
+	vm->formats[role.has_4_byte_gpte] = format_of(vcpu);
+}
+
+/* ---- holding and letting go --------------------------------------------------------------------------------------------------------- */
+
+static void let_go(struct mmu_vcpu *vcpu, struct shadow_page **root)
+{
+	if (*root)
+		shadow_root_release(vcpu->vm, *root);
+	*root = NULL;
+}
+
+static void forget_slot(struct mmu_vcpu *vcpu, struct recent_root *recent)
+{
+	let_go(vcpu, &recent->root);
+	*recent = (struct recent_root){0};
+}
+
+static void drop_pae(struct mmu_vcpu *vcpu, struct mmu *mmu)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
+		let_go(vcpu, &mmu->pae_roots[i]);
+	mmu->pae_loaded = false;
+}
+
+void root_drop_pae(struct mmu_vcpu *vcpu)
+{
+	drop_pae(vcpu, &vcpu->root_mmu);
+	drop_pae(vcpu, &vcpu->guest_mmu);
+}
+
+void root_release_all(struct mmu_vcpu *vcpu)
+{
+	struct mmu *mmus[] = {&vcpu->root_mmu, &vcpu->guest_mmu};
+	for (unsigned m = 0; m < ARRAY_LEN(mmus); m++) {
+		let_go(vcpu, &mmus[m]->root);
+		drop_pae(vcpu, mmus[m]);
+		for (unsigned i = 0; i < RECENT_ROOTS; i++)
+			forget_slot(vcpu, &mmus[m]->recent[i]);
+	}
+}
+
+/* ---- use ---------------------------------------------------------------------------------------------------------------------------- */
+
+static bool has_pae_roots(union page_role role)
+{
+	return !role.direct && role.level == 3;
+}
+
+bool root_is_current(const struct mmu_vcpu *vcpu)
+{
+	const struct mmu *mmu = vcpu->mmu;
+	if (!meaning_is_ours(vcpu))
+		return false;
+	if (mmu->root)
+		return !shadow_is_obsolete(vcpu->vm, mmu->root);
+	for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
+		if (mmu->pae_roots[i] && shadow_is_obsolete(vcpu->vm, mmu->pae_roots[i]))
+			return false;
+	return mmu->pae_loaded;
+}
+
+struct shadow_page *root_top(const struct mmu *mmu, uint64_t address)
+{
+	if (mmu->root)
+		return address >> (PAGE_SHIFT + 9 * mmu->root->role.level) && mmu->root->role.direct ? NULL : mmu->root;
+	return mmu->pae_roots[address >> 30 & 3];
+}
+
+struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned *ret_index)
+{
+	struct shadow_page *sp = root_top(mmu, address);
+	while (sp) {
+		*ret_index = level_index(address, sp->role.level);
+		uint64_t spte = spte_read(&sp->spt[*ret_index]);
+		if (!spte_is_table(spte))
+			break;
+		sp = spte_child(spte);
+	}
+	return sp;
+}
+
+bool root_forbids_converted(const struct mmu_vcpu *vcpu)
+{
+	return vcpu->walk.regime.pke || vcpu->walk.regime.pks || vcpu->walk.cpu_role.ext.cr4_smap;
+}
+
+/*
+ * Pages are shared by vCPUs and by times that differ in registers which the role does not hold. Two of these make an entry lie: with
+ * EFER.NX=0 the guest's NX bit is reserved, so an entry made from one is none; and a page converted for CR0.WP=0 escapes
+ * SMAP and protection keys. Such an entry is hidden, so that the processor comes to mmu_fault().
+ */
+static bool is_hidden(const struct mmu_vcpu *vcpu, uint64_t spte)
+{
+	if (vcpu->mmu->root_role.direct)
+		return false;
+	if (spte_guest_nx(spte) && !vcpu->walk.cpu_role.base.efer_nx)
+		return true;
+	return spte_is_converted(spte) && root_forbids_converted(vcpu);
+}
+
+uint64_t root_address(const struct mmu_vcpu *vcpu, uint64_t address)
+{
+	bool narrow = vcpu->vm->head.options.mode == MMU_SHADOW && vcpu->mmu->root_role.level == 3;
+	return narrow ? (uint32_t)address : address;
+}
+
+uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level)
+{
+	unsigned index;
+	address = root_address(vcpu, address);
+	struct shadow_page *sp = root_is_current(vcpu) ? root_walk(vcpu->mmu, address, &index) : NULL;
+	*ret_level = sp ? sp->role.level : vcpu->mmu->root_role.level;
+	uint64_t spte = sp ? spte_read(&sp->spt[index]) : 0;
+	return spte && is_hidden(vcpu, spte) ? 0 : spte;
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------------------------------------ */
+
+static struct shadow_page *get_root(struct mmu_vcpu *vcpu, gfn_t gfn, union page_role role)
+{
+	struct shadow_page *root = shadow_get(vcpu, gfn, role);
+	shadow_root_hold(root);
+	return root;
+}
+
+/* One quarter of the linear addresses of a PAE or 32-bit guest; none if its PDPTE is absent, or points to what is not memory. */
+static struct shadow_page *get_pae_root(struct mmu_vcpu *vcpu, unsigned quarter)
+{
+	union page_role role = vcpu->mmu->root_role;
+	gfn_t gfn = gpa_to_gfn(vcpu->mmu->pgd & PTE32_ADDRESS_MASK);
+	role.level = 2;
+	if (role.has_4_byte_gpte) {
+		role.quadrant = quarter;
+	} else {
+		uint64_t pdpte = vcpu->regs.pdpte[quarter];
+		if (!(pdpte & PTE_P))
+			return NULL;
+		gfn = gpa_to_gfn(pdpte & PTE_ADDRESS_MASK);
+	}
+	return mem_slot_find(vcpu->vm->head.space, vcpu_as_id(vcpu), gfn) ? get_root(vcpu, gfn, role) : NULL;
+}
+
+/* A root outside of memory is an ordinary page without accounting: no entry is ever made in it (fetch.c). */
+static gfn_t root_gfn(const struct mmu *mmu)
+{
+	return mmu->root_role.direct ? 0 : gpa_to_gfn(mmu->pgd & PTE_ADDRESS_MASK);
+}
+
+void root_load(struct mmu_vcpu *vcpu)
+{
+	struct mmu *mmu = vcpu->mmu;
+	if (root_is_current(vcpu))
+		return;
+	let_go(vcpu, &mmu->root);
+	drop_pae(vcpu, mmu);
+	adopt_meaning(vcpu);
+	shadow_reclaim(vcpu->vm);
+	if (has_pae_roots(mmu->root_role)) {
+		for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
+			mmu->pae_roots[i] = get_pae_root(vcpu, i);
+		mmu->pae_loaded = true;
+	} else {
+		mmu->root = get_root(vcpu, root_gfn(mmu), mmu->root_role);
+	}
+	trace_count(vm_trace(vcpu->vm), COUNT_ROOTS_CREATED);
+	TRACE(vm_trace(vcpu->vm), TRACE_MMU, ROOT_SWITCH, mmu->pgd, mmu->root_role.word, 2, 0);
+}
+
+void root_sync(struct mmu_vcpu *vcpu)
+{
+	struct mmu *mmu = vcpu->mmu;
+	if (mmu->root && !shadow_is_obsolete(vcpu->vm, mmu->root))
+		sync_below(vcpu, mmu->root);
+	for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
+		if (mmu->pae_roots[i] && !shadow_is_obsolete(vcpu->vm, mmu->pae_roots[i]))
+			sync_below(vcpu, mmu->pae_roots[i]);
+}
+
+/* ---- switching ---------------------------------------------------------------------------------------------------------------------- */
+
+static void mark_stale(struct mmu *mmu, bool one_pcid, unsigned pcid)
+{
+	for (unsigned i = 0; i < RECENT_ROOTS; i++)
+		if (!one_pcid || (mmu->recent[i].pgd & CR3_PCID_MASK) == pcid)
+			mmu->recent[i].stale = true;
+}
+
+void root_forget(struct mmu_vcpu *vcpu)
+{
+	mark_stale(vcpu->mmu, false, 0);
+}
+
+void root_forget_pcid(struct mmu_vcpu *vcpu, unsigned pcid)
+{
+	mark_stale(vcpu->mmu, true, pcid);
+}
+
+/* The root in use becomes the most recent of the others. */
+static void park(struct mmu_vcpu *vcpu, struct mmu *mmu)
+{
+	drop_pae(vcpu, mmu);
+	if (!mmu->root)
+		return;
+	forget_slot(vcpu, &mmu->recent[RECENT_ROOTS - 1]);
+	for (unsigned i = RECENT_ROOTS - 1; i > 0; i--)
+		mmu->recent[i] = mmu->recent[i - 1];
+	mmu->recent[0] = (struct recent_root){.pgd = mmu->pgd, .root = mmu->root};
+	mmu->root = NULL;
+}
+
+static bool is_usable(const struct mmu_vcpu *vcpu, const struct recent_root *recent, union page_role role, uint64_t pgd)
+{
+	return recent->root && recent->pgd == pgd && recent->root->role.word == role.word && !shadow_is_obsolete(vcpu->vm, recent->root);
+}
+
+/* Takes a usable root out of the recent ones, dropping on the way those that have become obsolete. */
+static bool unpark(struct mmu_vcpu *vcpu, struct mmu *mmu, bool *ret_stale)
+{
+	struct recent_root kept[RECENT_ROOTS] = {{0}};
+	unsigned count = 0;
+	for (unsigned i = 0; i < RECENT_ROOTS; i++) {
+		struct recent_root *recent = &mmu->recent[i];
+		if (!mmu->root && is_usable(vcpu, recent, mmu->root_role, mmu->pgd)) {
+			mmu->root = recent->root;
+			*ret_stale = recent->stale;
+		} else if (recent->root && !shadow_is_obsolete(vcpu->vm, recent->root)) {
+			kept[count++] = *recent;
+		} else {
+			forget_slot(vcpu, recent);
+		}
+	}
+	for (unsigned i = 0; i < RECENT_ROOTS; i++)
+		mmu->recent[i] = kept[i];
+	return mmu->root;
+}
+
+static bool stays(const struct mmu_vcpu *vcpu, const struct mmu *mmu, union page_role role, uint64_t pgd)
+{
+	return mmu->root && mmu->root_role.word == role.word && mmu->pgd == pgd && !shadow_is_obsolete(vcpu->vm, mmu->root);
+}
+
+static void change_root(struct mmu_vcpu *vcpu, union page_role role, uint64_t pgd, bool sync)
+{
+	struct mmu *mmu = vcpu->mmu;
+	bool stale = false;
+	park(vcpu, mmu);
+	if (sync)
+		mark_stale(mmu, true, pgd & CR3_PCID_MASK);
+	mmu->root_role = role;
+	mmu->pgd = pgd;
+	if (has_pae_roots(role) || !unpark(vcpu, mmu, &stale))
+		return;
+	trace_count(vm_trace(vcpu->vm), COUNT_ROOTS_REUSED);
+	TRACE(vm_trace(vcpu->vm), TRACE_MMU, ROOT_SWITCH, pgd, role.word, 1, 0);
+	/* A root of entries with another meaning is synced when it is found again after everything was zapped. */
+	if ((sync || stale) && meaning_is_ours(vcpu))
+		root_sync(vcpu);
+}
+
+void root_switch(struct mmu_vcpu *vcpu, union page_role role, uint64_t pgd, bool sync)
+{
+	struct mmu *mmu = vcpu->mmu;
+	if (role.direct)
+		pgd = 0;
+	if (!stays(vcpu, mmu, role, pgd)) {
+		change_root(vcpu, role, pgd, sync);
+	} else if (sync) {
+		mark_stale(mmu, true, pgd & CR3_PCID_MASK);
+		root_sync(vcpu);
+	}
+	monitor_exit(vcpu->vm);
+}
+
+/* ---- INVLPG ------------------------------------------------------------------------------------------------------------------------- */
+
+/* Upper levels follow every store; only an entry of an unsync page can be out of date. It will be made again from the guest's. */
+static void invalidate_below(struct mmu_vcpu *vcpu, struct shadow_page *sp, gva_t gva)
+{
+	while (sp && !sp->role.invalid) {
+		unsigned index = level_index(gva, sp->role.level);
+		uint64_t spte = spte_read(&sp->spt[index]);
+		if (spte_is_table(spte)) {
+			sp = spte_child(spte);
+			continue;
+		}
+		if (sp->unsync)
+			shadow_zap_entry(vcpu->vm, sp, index);
+		break;
+	}
+}
+
+void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
+{
+	struct mmu *mmu = vcpu->mmu;
+	if (mmu->root_role.direct)
+		return;
+	invalidate_below(vcpu, mmu->root ? mmu->root : mmu->pae_roots[gva >> 30 & 3], gva);
+	for (unsigned i = 0; i < RECENT_ROOTS; i++)
+		invalidate_below(vcpu, mmu->recent[i].root, gva);
+	monitor_exit(vcpu->vm);
+}

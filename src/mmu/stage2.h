@@ -1,0 +1,84 @@
+/*
+ * The processor's view of stage 2: guest-physical address to host memory under tdp, through the direct tables that the monitor
+ * owns, with a small cache in front of them. The monitor empties the cache whenever it takes something from the tables
+ * (tlb_flush_vm, tlb_drop_host_page).
+ */
+#ifndef UMBRA_MMU_STAGE2_H
+#define UMBRA_MMU_STAGE2_H
+
+#include "mmu/internal.h"
+
+#define STAGE2_ENTRIES 256
+/* Entries are of 4 KiB or, where the monitor maps a large page, 2 MiB. */
+#define STAGE2_LARGE_SHIFT 9
+
+struct stage2_entry {
+	uint64_t key;   /* gfn, or gfn >> STAGE2_LARGE_SHIFT, plus 1; 0: empty */
+	uint64_t epoch; /* valid while equal to the cache's */
+	uint8_t *host;
+	struct mem_slot *slot;
+	bool writable;
+};
+
+struct stage2_cache {
+	uint64_t epoch;
+	struct stage2_entry large[STAGE2_ENTRIES], small[STAGE2_ENTRIES];
+};
+
+/* What a gpa turned out to be. */
+struct stage2_page {
+	uint8_t *host; /* of the byte */
+	struct mem_slot *slot;
+	bool writable;
+};
+
+enum stage2_answer {
+	STAGE2_OK,
+	STAGE2_NOT_RAM,   /* nothing that may be cached: *ret_translation is filled, its host is NULL for MMIO and stores to ROM */
+	STAGE2_GUEST_FAULT,
+};
+
+static inline void stage2_clear(struct stage2_cache *cache)
+{
+	cache->epoch++;
+}
+
+/* The cache alone. */
+static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gpa, bool write, struct stage2_page *ret)
+{
+	gfn_t gfn = gpa_to_gfn(gpa);
+	gfn_t range = gfn >> STAGE2_LARGE_SHIFT;
+	const struct stage2_entry *entry = &cache->large[range % STAGE2_ENTRIES];
+	uint64_t mask = BIT(STAGE2_LARGE_SHIFT + PAGE_SHIFT) - 1;
+
+	if (UNLIKELY(entry->key != range + 1 || entry->epoch != cache->epoch)) {
+		entry = &cache->small[gfn % STAGE2_ENTRIES];
+		mask = PAGE_OFFSET_MASK;
+		if (entry->key != gfn + 1 || entry->epoch != cache->epoch)
+			return false;
+	}
+	if (UNLIKELY(write && !entry->writable))
+		return false;
+	ret->host = entry->host + (gpa & mask);
+	ret->slot = entry->slot;
+	ret->writable = entry->writable;
+	return true;
+}
+
+/*
+ * The tables, asking the monitor (mmu_fault) until they answer. code: the access in PFERR_* bits with GUEST_PAGE or GUEST_FINAL.
+ * With STAGE2_NOT_RAM, *ret_translation is the monitor's answer, good for this access only.
+ */
+enum stage2_answer stage2_resolve(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, struct stage2_page *ret,
+				  struct mmu_translation *ret_translation, struct mmu_guest_fault *ret_fault);
+
+static ALWAYS_INLINE enum stage2_answer stage2_reach(struct mmu_vcpu *vcpu, const struct stage2_cache *cache, gpa_t gpa, uint64_t code,
+						     struct stage2_page *ret, struct mmu_translation *ret_translation,
+						     struct mmu_guest_fault *ret_fault)
+{
+	if (LIKELY(stage2_find(cache, gpa, code & PFERR_W, ret)))
+		return STAGE2_OK;
+	return stage2_resolve(vcpu, gpa, code, ret, ret_translation, ret_fault);
+}
+
+#endif

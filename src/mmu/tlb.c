@@ -1,0 +1,533 @@
+/*
+ * The software TLB: a pool of banks per vCPU, and the worlds that own them. Works with bank.h (structures), translate.c (fills),
+ * revive.c (what survives a flush) and regs.c (what orders one). The hit path is in tlb.h and knows nothing of this.
+ *
+ * fetch_epoch is raised whenever a fetch translation may have become another one: at a change of world, at every invalidation of
+ * an address, when a bank is emptied. Not when an entry is merely displaced, and not when a world is revived.
+ */
+#include "arch/cr.h"
+#include "base/alloc.h"
+#include "base/bug.h"
+#include "mmu/bank.h"
+#include "mmu/monitor.h"
+
+/* ---- the empty bank ----------------------------------------------------------------------------------------------------- */
+
+/* Read-only memory, shared by every vCPU; entered into never, because tlb_enter() makes a real bank first. */
+static const struct tlb_bank empty_bank = {
+	.read = { [0 ... (1 << TLB_ENTRIES_LOG2) - 1] = { TLB_TAG_EMPTY, 0 } },
+	.write = { [0 ... (1 << TLB_ENTRIES_LOG2) - 1] = { TLB_TAG_EMPTY, 0 } },
+	.fetch = { [0 ... (1 << TLB_FETCH_ENTRIES_LOG2) - 1] = { TLB_TAG_EMPTY, 0 } },
+};
+
+struct tlb_bank *tlb_empty_bank(void)
+{
+	return (struct tlb_bank *)(uintptr_t)&empty_bank;
+}
+
+/* ---- one bank ------------------------------------------------------------------------------------------------------------- */
+
+static struct tlb_entry *bank_entries(struct tlb_bank *bank, enum tlb_kind kind)
+{
+	return kind == TLB_READ ? bank->read : kind == TLB_WRITE ? bank->write : bank->fetch;
+}
+
+static uint16_t *bank_log(struct tlb_bank_state *state, enum tlb_kind kind)
+{
+	return kind == TLB_READ ? state->log_read : kind == TLB_WRITE ? state->log_write : state->log_fetch;
+}
+
+#define bank_for_each(bank, kind, entry)                                                                                   \
+	for (unsigned at_##entry = 0; at_##entry < (bank)->state->log_count[kind]; at_##entry++)                             \
+		for (struct tlb_entry *entry = &bank_entries(bank, kind)[bank_log((bank)->state, kind)[at_##entry]]; entry; \
+		     entry = NULL)
+
+static bool is_page_tag(uint64_t tag)
+{
+	return !(tag & PAGE_OFFSET_MASK);
+}
+
+static void entry_drop(struct tlb_entry *entry)
+{
+	*entry = (struct tlb_entry){ TLB_TAG_DROPPED, 0 };
+}
+
+static void bank_clear(struct tlb_bank *bank)
+{
+	struct tlb_bank_state *state = bank->state;
+
+	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++) {
+		bank_for_each(bank, kind, entry)
+			*entry = (struct tlb_entry){ TLB_TAG_EMPTY, 0 };
+		state->log_count[kind] = 0;
+	}
+	state->has_global = false;
+	state->user_keys = state->supervisor_keys = 0;
+	state->large = state->huge = (struct range_filter){ { 0 } };
+}
+
+static void bank_enter(struct tlb_bank *bank, enum tlb_kind kind, uint64_t index, gva_t page, const uint8_t *host_page)
+{
+	struct tlb_entry *entry = &bank_entries(bank, kind)[index];
+
+	if (entry->tag == TLB_TAG_EMPTY) {
+		struct tlb_bank_state *state = bank->state;
+		bank_log(state, kind)[state->log_count[kind]++] = (uint16_t)index;
+	}
+	*entry = (struct tlb_entry){ page, (uintptr_t)host_page - page };
+}
+
+static void bank_drop_range(struct tlb_bank *bank, gva_t gva, unsigned shift)
+{
+	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++)
+		bank_for_each(bank, kind, entry)
+			if (is_page_tag(entry->tag) && entry->tag >> shift == gva >> shift)
+				entry_drop(entry);
+}
+
+static void filter_add(struct range_filter *filter, uint64_t number)
+{
+	uint64_t hash = hash_mix(number + 1);
+	filter->bits[hash & 3] |= BIT(hash >> 8 & 63);
+}
+
+static bool filter_may_have(const struct range_filter *filter, uint64_t number)
+{
+	uint64_t hash = hash_mix(number + 1);
+	return filter->bits[hash & 3] & BIT(hash >> 8 & 63);
+}
+
+static void bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva, unsigned large_shift)
+{
+	struct tlb_bank_state *state = bank->state;
+	gva_t page = gva & PAGE_MASK;
+
+	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++) {
+		uint64_t mask = kind == TLB_FETCH ? hot->fetch_mask : hot->index_mask;
+		struct tlb_entry *entry = &bank_entries(bank, kind)[gva >> PAGE_SHIFT & mask];
+		if (entry->tag == page)
+			entry_drop(entry);
+	}
+	if (filter_may_have(&state->large, gva >> large_shift))
+		bank_drop_range(bank, gva, large_shift);
+	if (filter_may_have(&state->huge, gva >> 30))
+		bank_drop_range(bank, gva, 30);
+}
+
+static void bank_drop_host(struct tlb_bank *bank, uintptr_t host_page, bool writable_only)
+{
+	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++) {
+		if (writable_only && kind != TLB_WRITE)
+			continue;
+		bank_for_each(bank, kind, entry)
+			if (is_page_tag(entry->tag) && entry->tag + entry->add == host_page)
+				entry_drop(entry);
+	}
+}
+
+static void bank_init(struct tlb_bank *bank)
+{
+	for (unsigned i = 0; i < 1 << TLB_ENTRIES_LOG2; i++)
+		bank->read[i].tag = bank->write[i].tag = TLB_TAG_EMPTY;
+	for (unsigned i = 0; i < 1 << TLB_FETCH_ENTRIES_LOG2; i++)
+		bank->fetch[i].tag = TLB_TAG_EMPTY;
+}
+
+/* ---- the pool -------------------------------------------------------------------------------------------------------------- */
+
+static struct tlb_bank *bank_create(struct tlb *tlb)
+{
+	struct tlb_bank *bank = pages_alloc(sizeof(*bank));
+	struct tlb_bank_state *state = mem_zalloc(1, sizeof(*state));
+
+	if (!bank || !state) {
+		pages_free(bank, sizeof(*bank));
+		mem_free(state);
+		return NULL;
+	}
+	bank_init(bank);
+	bank->state = state;
+	tlb->banks[tlb->bank_count++] = bank;
+	return bank;
+}
+
+static void bank_detach(struct tlb_bank *bank)
+{
+	struct tlb_bank_state *state = bank->state;
+
+	bank_clear(bank);
+	if (state->world)
+		state->world->banks[state->tlb_class] = NULL;
+	state->world = NULL;
+}
+
+/* A free bank, or that of the world which was left longest ago. The current world's are not taken: there are at most three. */
+static struct tlb_bank *bank_steal(struct tlb *tlb)
+{
+	struct tlb_bank *oldest = NULL;
+
+	for (unsigned i = 0; i < tlb->bank_count; i++) {
+		struct tlb_bank *bank = tlb->banks[i];
+		struct tlb_world *world = bank->state->world;
+		if (!world)
+			return bank;
+		if (world != tlb->current && (!oldest || world->last_used < oldest->state->world->last_used))
+			oldest = bank;
+	}
+	if (oldest)
+		bank_detach(oldest);
+	return oldest;
+}
+
+/* ---- worlds ------------------------------------------------------------------------------------------------------------------ */
+
+static void world_empty(struct mmu_vcpu *vcpu, struct tlb_world *world)
+{
+	for (unsigned i = 0; i < TLB_CLASS_COUNT; i++)
+		if (world->banks[i])
+			bank_clear(world->banks[i]);
+	table_set_clear(&world->tables);
+	world->stale = false;
+	vcpu->hot->fetch_epoch++;
+	trace_count(vm_head(vcpu->vm)->trace, COUNT_TLB_FLUSHES);
+}
+
+static void world_release(struct mmu_vcpu *vcpu, struct tlb_world *world)
+{
+	for (unsigned i = 0; i < TLB_CLASS_COUNT; i++)
+		if (world->banks[i])
+			bank_detach(world->banks[i]);
+	table_set_clear(&world->tables);
+	world->live = false;
+	vcpu->tlb->world_hashes[world - vcpu->tlb->worlds] = 0;
+}
+
+/* Classes that cannot differ share a bank: all of them without paging, and both of the supervisor without SMAP. */
+static enum tlb_class class_in_use(const struct mmu_vcpu *vcpu, enum tlb_class tlb_class)
+{
+	union cpu_role role = vcpu->walk.cpu_role;
+	if (role.base.direct)
+		return TLB_SUPER;
+	return tlb_class == TLB_SUPER_AC && !role.ext.cr4_smap ? TLB_SUPER : tlb_class;
+}
+
+static void publish(struct mmu_vcpu *vcpu)
+{
+	struct mmu_hot *hot = vcpu->hot;
+	struct tlb_world *world = vcpu->tlb->current;
+
+	for (unsigned i = 0; i < TLB_CLASS_COUNT; i++) {
+		struct tlb_bank *bank = world->banks[class_in_use(vcpu, i)];
+		hot->banks[i] = bank ? bank : tlb_empty_bank();
+	}
+	hot->bank = hot->override ? hot->override : hot->banks[hot->tlb_class];
+}
+
+/* What the present registers select. Only the key fields are set. */
+static struct tlb_world world_wanted(const struct mmu_vcpu *vcpu)
+{
+	const struct mmu_regs *regs = &vcpu->regs;
+	const struct regime *regime = &vcpu->walk.regime;
+	struct tlb_world key = {
+		.cpu_role = vcpu->walk.cpu_role.word,
+		.root_role = vcpu->mmu->root_role.word,
+		.pcid = TLB_NO_PCID,
+		.large_shift = regime->format == FORMAT_32 ? 22 : 21,
+	};
+	if (regime->levels == 0)
+		return key;
+	key.pcid = regs->cr4 & CR4_PCIDE ? (unsigned)(regs->cr3 & CR3_PCID_MASK) : 0;
+	key.space = (regs->cr3 & (regime->format == FORMAT_PAE ? BITS(31, 5) : regs->cr4 & CR4_PCIDE ? BITS(51, 0) : BITS(51, 12)));
+	return key;
+}
+
+static bool world_is(const struct tlb_world *world, const struct tlb_world *key)
+{
+	return world->space == key->space && world->cpu_role == key->cpu_role && world->root_role == key->root_role &&
+	       world->pcid == key->pcid;
+}
+
+static uint64_t world_hash(const struct tlb_world *key)
+{
+	return hash_mix(key->space ^ hash_mix(key->cpu_role) ^ (uint64_t)key->root_role << 32) | 1;
+}
+
+/* An unused world, or the one left longest ago. */
+static struct tlb_world *world_take(struct mmu_vcpu *vcpu)
+{
+	struct tlb *tlb = vcpu->tlb;
+	struct tlb_world *oldest = NULL;
+
+	for (unsigned i = 0; i < tlb->world_count; i++) {
+		struct tlb_world *world = &tlb->worlds[i];
+		if (!world->live)
+			return world;
+		if (world != tlb->current && (!oldest || world->last_used < oldest->last_used))
+			oldest = world;
+	}
+	world_release(vcpu, oldest);
+	return oldest;
+}
+
+static struct tlb_world *world_make(struct mmu_vcpu *vcpu, const struct tlb_world *key, uint64_t hash)
+{
+	struct tlb_world *world = world_take(vcpu);
+
+	table_set_clear(&world->tables);
+	world->live = true;
+	world->stale = false;
+	world->space = key->space;
+	world->cpu_role = key->cpu_role;
+	world->root_role = key->root_role;
+	world->pcid = key->pcid;
+	world->large_shift = key->large_shift;
+	for (unsigned i = 0; i < 4; i++)
+		world->pdpte[i] = vcpu->regs.pdpte[i];
+	vcpu->tlb->world_hashes[world - vcpu->tlb->worlds] = hash;
+	return world;
+}
+
+static struct tlb_world *world_find(struct mmu_vcpu *vcpu, const struct tlb_world *key)
+{
+	struct tlb *tlb = vcpu->tlb;
+	uint64_t hash = world_hash(key);
+
+	for (unsigned i = 0; i < tlb->world_count; i++)
+		if (tlb->world_hashes[i] == hash && world_is(&tlb->worlds[i], key))
+			return &tlb->worlds[i];
+	return world_make(vcpu, key, hash);
+}
+
+/* PAE paging: the PDPTEs are registers, and what was filled under others is not to be used. */
+static bool pdptes_differ(const struct mmu_vcpu *vcpu, const struct tlb_world *world)
+{
+	if (vcpu->walk.regime.format != FORMAT_PAE)
+		return false;
+	for (unsigned i = 0; i < 4; i++)
+		if (world->pdpte[i] != vcpu->regs.pdpte[i])
+			return true;
+	return false;
+}
+
+static void world_refresh(struct mmu_vcpu *vcpu, struct tlb_world *world)
+{
+	if (pdptes_differ(vcpu, world)) {
+		for (unsigned i = 0; i < 4; i++)
+			world->pdpte[i] = vcpu->regs.pdpte[i];
+		world_empty(vcpu, world);
+	} else if (world->stale && vcpu->tlb->revival && table_set_is_current(&world->tables)) {
+		world->stale = false;
+		trace_count(vm_head(vcpu->vm)->trace, COUNT_BANK_REVIVALS);
+	} else if (world->stale) {
+		world_empty(vcpu, world);
+	}
+}
+
+void tlb_select_banks(struct mmu_vcpu *vcpu)
+{
+	struct tlb *tlb = vcpu->tlb;
+	struct tlb_world key = world_wanted(vcpu);
+	struct tlb_world *world = tlb->current;
+
+	if (!world || !world->live || !world_is(world, &key)) {
+		world = world_find(vcpu, &key);
+		tlb->current = world;
+		vcpu->hot->fetch_epoch++;
+		trace_count(vm_head(vcpu->vm)->trace, COUNT_BANK_SWITCHES);
+	}
+	world->last_used = ++tlb->clock;
+	world_refresh(vcpu, world);
+	publish(vcpu);
+}
+
+/* ---- entering ------------------------------------------------------------------------------------------------------------------ */
+
+static struct tlb_bank *bank_for(struct mmu_vcpu *vcpu, enum tlb_class tlb_class)
+{
+	struct tlb *tlb = vcpu->tlb;
+	struct tlb_world *world = tlb->current;
+
+	tlb_class = class_in_use(vcpu, tlb_class);
+	if (LIKELY(world->banks[tlb_class] != NULL))
+		return world->banks[tlb_class];
+	struct tlb_bank *bank = tlb->bank_count < tlb->bank_limit ? bank_create(tlb) : NULL;
+	if (!bank)
+		bank = bank_steal(tlb);
+	if (!bank)
+		return NULL;
+	bank->state->world = world;
+	bank->state->tlb_class = tlb_class;
+	world->banks[tlb_class] = bank;
+	publish(vcpu);
+	return bank;
+}
+
+static void note_fill(struct mmu_vcpu *vcpu, struct tlb_bank *bank, const struct tlb_fill *fill)
+{
+	struct tlb_bank_state *state = bank->state;
+	const struct regime *regime = &vcpu->walk.regime;
+
+	state->has_global |= fill->global;
+	if (fill->guest_level == LEVEL_2M)
+		filter_add(&state->large, fill->gva >> state->world->large_shift);
+	else if (fill->guest_level > LEVEL_2M)
+		filter_add(&state->huge, fill->gva >> 30);
+	if (fill->fetch)
+		return;
+	if (fill->user_page && regime->pke)
+		state->user_keys |= (uint16_t)(1u << fill->pkey);
+	if (!fill->user_page && regime->pks)
+		state->supervisor_keys |= (uint16_t)(1u << fill->pkey);
+}
+
+void tlb_enter(struct mmu_vcpu *vcpu, enum tlb_class tlb_class, const struct tlb_fill *fill)
+{
+	struct mmu_hot *hot = vcpu->hot;
+	struct tlb_bank *bank = bank_for(vcpu, tlb_class);
+	gva_t page = fill->gva & PAGE_MASK;
+	uint64_t index = fill->gva >> PAGE_SHIFT & hot->index_mask;
+
+	if (!bank)
+		return;
+	if (fill->read)
+		bank_enter(bank, TLB_READ, index, page, fill->host_page);
+	if (fill->write) {
+		*mem_page_flags(fill->slot, fill->gfn) |= PAGE_FLAG_WRITE_CACHED;
+		bank_enter(bank, TLB_WRITE, index, page, fill->host_page);
+	}
+	if (fill->fetch)
+		bank_enter(bank, TLB_FETCH, fill->gva >> PAGE_SHIFT & hot->fetch_mask, page, fill->host_page);
+	note_fill(vcpu, bank, fill);
+	trace_count(vm_head(vcpu->vm)->trace, COUNT_TLB_FILLS);
+}
+
+/* ---- leaving --------------------------------------------------------------------------------------------------------------------- */
+
+void tlb_stale_pcid(struct mmu_vcpu *vcpu, unsigned pcid)
+{
+	struct tlb *tlb = vcpu->tlb;
+	for (unsigned i = 0; i < tlb->world_count; i++)
+		if (tlb->worlds[i].pcid == pcid)
+			tlb->worlds[i].stale = true;
+}
+
+void tlb_stale_all(struct mmu_vcpu *vcpu)
+{
+	struct tlb *tlb = vcpu->tlb;
+	for (unsigned i = 0; i < tlb->world_count; i++)
+		tlb->worlds[i].stale |= tlb->worlds[i].pcid != TLB_NO_PCID;
+}
+
+void tlb_flush_vcpu(struct mmu_vcpu *vcpu)
+{
+	struct tlb *tlb = vcpu->tlb;
+
+	if (!tlb)
+		return;
+	stage2_clear(&tlb->stage2);
+	for (unsigned i = 0; i < tlb->world_count; i++)
+		if (tlb->worlds[i].live)
+			world_empty(vcpu, &tlb->worlds[i]);
+	vcpu->hot->fetch_epoch++;
+}
+
+void tlb_flush_vm(struct mmu_vm *vm)
+{
+	for (struct mmu_vcpu *vcpu = vm_head(vm)->vcpus; vcpu; vcpu = vcpu->next)
+		tlb_flush_vcpu(vcpu);
+}
+
+void tlb_drop_host_page(struct mmu_vm *vm, const uint8_t *host_page, bool writable_only)
+{
+	for (struct mmu_vcpu *vcpu = vm_head(vm)->vcpus; vcpu; vcpu = vcpu->next) {
+		struct tlb *tlb = vcpu->tlb;
+		if (!tlb)
+			continue;
+		stage2_clear(&tlb->stage2);
+		for (unsigned i = 0; i < tlb->bank_count; i++)
+			bank_drop_host(tlb->banks[i], (uintptr_t)host_page & ~(uintptr_t)PAGE_OFFSET_MASK, writable_only);
+		if (!writable_only)
+			vcpu->hot->fetch_epoch++;
+	}
+}
+
+void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid)
+{
+	struct tlb *tlb = vcpu->tlb;
+
+	for (unsigned i = 0; i < tlb->bank_count; i++) {
+		struct tlb_bank *bank = tlb->banks[i];
+		struct tlb_world *world = bank->state->world;
+		if (world && (world->pcid == pcid || bank->state->has_global))
+			bank_drop_gva(vcpu->hot, bank, gva, world->large_shift);
+	}
+	vcpu->hot->fetch_epoch++;
+}
+
+void tlb_drop_keys(struct mmu_vcpu *vcpu, bool user_pages, uint16_t keys)
+{
+	struct tlb *tlb = vcpu->tlb;
+
+	for (unsigned i = 0; i < tlb->bank_count; i++) {
+		struct tlb_bank_state *state = tlb->banks[i]->state;
+		if ((user_pages ? state->user_keys : state->supervisor_keys) & keys) {
+			bank_clear(tlb->banks[i]);
+			vcpu->hot->fetch_epoch++;
+		}
+	}
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------------------------ */
+
+static unsigned limited_banks(const struct mmu_options *options)
+{
+	unsigned banks = options->tlb_banks ? options->tlb_banks : TLB_DEFAULT_BANKS;
+	return MIN(MAX(banks, TLB_MIN_BANKS), TLB_MAX_BANKS);
+}
+
+bool tlb_create(struct mmu_vcpu *vcpu)
+{
+	const struct mmu_options *options = &vm_head(vcpu->vm)->options;
+	struct mmu_hot *hot = vcpu->hot;
+	struct tlb *tlb = mem_zalloc(1, sizeof(*tlb));
+
+	if (!tlb)
+		return false;
+	vcpu->tlb = tlb;
+	tlb->bank_limit = tlb->world_count = limited_banks(options);
+	tlb->worlds = mem_zalloc(tlb->world_count, sizeof(*tlb->worlds));
+	tlb->world_hashes = mem_zalloc(tlb->world_count, sizeof(*tlb->world_hashes));
+	tlb->banks = mem_zalloc(tlb->bank_limit, sizeof(struct tlb_bank *));
+	if (!tlb->worlds || !tlb->world_hashes || !tlb->banks) {
+		tlb_destroy(vcpu);
+		return false;
+	}
+	tlb->revival = options->mode == MMU_TDP && !options->no_revival;
+	unsigned log2 = MIN(options->tlb_entries_log2, (unsigned)TLB_ENTRIES_LOG2);
+	hot->index_mask = BIT(log2) - 1;
+	hot->fetch_mask = BIT(MIN(log2, (unsigned)TLB_FETCH_ENTRIES_LOG2)) - 1;
+	for (unsigned i = 0; i < TLB_CLASS_COUNT; i++)
+		hot->banks[i] = tlb_empty_bank();
+	hot->bank = hot->override ? hot->override : hot->banks[hot->tlb_class];
+	return true;
+}
+
+void tlb_destroy(struct mmu_vcpu *vcpu)
+{
+	struct tlb *tlb = vcpu->tlb;
+
+	if (!tlb)
+		return;
+	for (unsigned i = 0; i < TLB_CLASS_COUNT; i++)
+		vcpu->hot->banks[i] = tlb_empty_bank();
+	vcpu->hot->bank = tlb_empty_bank();
+	for (unsigned i = 0; i < tlb->bank_count; i++) {
+		mem_free(tlb->banks[i]->state);
+		pages_free(tlb->banks[i], sizeof(struct tlb_bank));
+	}
+	mem_free(tlb->banks);
+	mem_free(tlb->world_hashes);
+	mem_free(tlb->worlds);
+	mem_free(tlb);
+	vcpu->tlb = NULL;
+}

@@ -1,0 +1,372 @@
+/* tlb.c, revive.c, stage2.c: what is entered, what is dropped, which bank is selected, what survives a flush. */
+#include "bench.h"
+
+#define RW (PTE_P | PTE_W | PTE_U)
+#define HOT (RW | PTE_A | PTE_D)
+#define GVA 0x400000ull
+
+static const enum mmu_mode both_modes[] = { MMU_TDP, MMU_SHADOW };
+
+static void test_fill_kinds(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t root = new_table(m), at = map(m, root, GVA, 0x5000 | RW | PTE_A);
+		long_mode(m, root, 0);
+		put64(m, 0x5008, 0x1122334455667788);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(reach(m, GVA + 8, 0).gpa, 0x5008);
+		assert_true(read_hits(m, GVA) && !write_hits(m, GVA) && !fetch_hits(m, GVA));
+		assert_true(*(uint64_t *)tlb_read_hit(&m->hot, m->hot.bank, GVA + 8, 8) == 0x1122334455667788);
+		assert_null(tlb_read_hit(&m->hot, m->hot.bank, GVA + 0xffc, 8));
+		reach(m, GVA, PFERR_FETCH);
+		assert_true(fetch_hits(m, GVA));
+		assert_false(get64(m, at) & PTE_D);
+		reach(m, GVA, PFERR_W);
+		assert_true(write_hits(m, GVA) && (get64(m, at) & PTE_D));
+		machine_free(m);
+	}
+}
+
+/* A page that is dirty already gets its write entry with the first read; a watched page never gets one. */
+static void test_free_stores_and_watched_pages(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t root = new_table(m);
+		map(m, root, GVA, 0x5000 | HOT);
+		map(m, root, GVA + 0x1000, 0x6000 | HOT);
+		long_mode(m, root, 0);
+		reach(m, GVA, 0);
+		assert_int_equal(write_hits(m, GVA), both_modes[i] == MMU_TDP || write_hits(m, GVA));
+		reach(m, GVA, PFERR_W);
+		assert_true(write_hits(m, GVA));
+		mem_watch(&m->space, m->space.slots[0][0], 5, PAGE_FLAG_CODE);
+		assert_false(write_hits(m, GVA));
+		assert_true(read_hits(m, GVA));
+		assert_true(reach(m, GVA, PFERR_W).watched);
+		assert_false(write_hits(m, GVA));
+		assert_false(reach(m, GVA + 0x1000, PFERR_W).watched);
+		machine_free(m);
+	}
+}
+
+static void test_one_entry(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 0, 4, false);
+	gpa_t root = new_table(m);
+	map(m, root, GVA, 0x5000 | HOT);
+	map(m, root, GVA + 0x1000, 0x6000 | HOT);
+	long_mode(m, root, 0);
+	assert_int_equal(m->hot.index_mask + m->hot.fetch_mask, 0);
+	reach(m, GVA, 0);
+	reach(m, GVA + 0x1000, 0);
+	assert_true(read_hits(m, GVA + 0x1000) && !read_hits(m, GVA));
+	machine_free(m);
+}
+
+static void test_classes(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 12, 0, false);
+	gpa_t root = new_table(m);
+	map(m, root, GVA, 0x5000 | HOT);
+	long_mode(m, root, CR4_SMAP);
+	assert_int_equal(refuse_code(m, GVA, 0), PFERR_P);
+	reach(m, GVA, ACCESS_AC);
+	assert_false(read_hits(m, GVA));
+	mmu_select_class(&m->hot, false, true);
+	assert_true(read_hits(m, GVA));
+	assert_int_equal(refuse_code(m, GVA, ACCESS_AC | PFERR_IMPLICIT_ACCESS), PFERR_P);
+	mmu_select_class(&m->hot, true, false);
+	assert_false(read_hits(m, GVA));
+	reach(m, GVA, PFERR_U);
+	assert_true(read_hits(m, GVA));
+	mmu_write_cr4(m->vcpu, CR4_PAE);
+	mmu_select_class(&m->hot, false, true);
+	reach(m, GVA, 0);
+	assert_true(read_hits(m, GVA));
+	assert_ptr_equal(m->hot.banks[TLB_SUPER], m->hot.banks[TLB_SUPER_AC]);
+	machine_free(m);
+}
+
+static void test_invlpg_small_and_large(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t root = new_table(m);
+		gva_t large = 0x40000000;
+		map(m, root, GVA, 0x5000 | HOT);
+		map(m, root, GVA + 0x1000, 0x6000 | HOT);
+		put64(m, entry_at(m, root, 4, large, 2), 0x600000 | HOT | PTE_PS);
+		long_mode(m, root, 0);
+		reach(m, GVA, 0);
+		reach(m, GVA + 0x1000, 0);
+		reach(m, large, 0);
+		reach(m, large + 0x7000, PFERR_W);
+		uint64_t epoch = m->hot.fetch_epoch;
+		mmu_invlpg(m->vcpu, GVA);
+		assert_true(m->hot.fetch_epoch > epoch);
+		assert_true(!read_hits(m, GVA) && read_hits(m, GVA + 0x1000) && read_hits(m, large));
+		mmu_invlpg(m->vcpu, large + 0x123000);
+		assert_true(!read_hits(m, large) && !write_hits(m, large + 0x7000) && read_hits(m, GVA + 0x1000));
+		machine_free(m);
+	}
+}
+
+static void test_invlpg_of_global_reaches_every_address_space(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 12, 0, false);
+	gpa_t a = new_table(m), b = new_table(m);
+	map(m, a, GVA, 0x5000 | HOT | PTE_G);
+	map(m, a, GVA + 0x1000, 0x6000 | HOT);
+	map(m, b, GVA, 0x5000 | HOT | PTE_G);
+	long_mode(m, a | 1, CR4_PGE | CR4_PCIDE);
+	reach(m, GVA, 0);
+	mmu_write_cr3(m->vcpu, b | 2, true);
+	reach(m, GVA, 0);
+	mmu_invlpg(m->vcpu, GVA);
+	mmu_write_cr3(m->vcpu, a | 1, true);
+	assert_false(read_hits(m, GVA));
+	reach(m, GVA + 0x1000, 0);
+	mmu_write_cr3(m->vcpu, b | 2, true);
+	mmu_write_cr3(m->vcpu, a | 1, true);
+	assert_true(read_hits(m, GVA + 0x1000));
+	machine_free(m);
+}
+
+static void test_pcids(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, true);
+		gpa_t a = new_table(m), b = new_table(m);
+		map(m, a, GVA, 0x5000 | HOT);
+		map(m, b, GVA, 0x6000 | HOT);
+		long_mode(m, a | 1, CR4_PCIDE);
+		reach(m, GVA, 0);
+		mmu_write_cr3(m->vcpu, b | 2, true);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(reach(m, GVA, 0).gpa, 0x6000);
+		mmu_write_cr3(m->vcpu, a | 1, true);
+		assert_true(read_hits(m, GVA));
+		mmu_write_cr3(m->vcpu, b | 2, false);
+		assert_false(read_hits(m, GVA));
+		mmu_write_cr3(m->vcpu, a | 1, true);
+		assert_true(read_hits(m, GVA));
+		mmu_invpcid(m->vcpu, INVPCID_SINGLE, 2, 0);
+		assert_true(read_hits(m, GVA));
+		mmu_invpcid(m->vcpu, INVPCID_ADDRESS, 1, GVA);
+		assert_false(read_hits(m, GVA));
+		reach(m, GVA, 0);
+		mmu_invpcid(m->vcpu, INVPCID_ALL, 0, 0);
+		assert_false(read_hits(m, GVA));
+		machine_free(m);
+	}
+}
+
+static void test_keys(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t root = new_table(m);
+		map(m, root, GVA, 0x5000 | HOT | 3ull << 59);
+		map(m, root, GVA + 0x1000, 0x6000 | HOT);
+		long_mode(m, root, CR4_PKE);
+		mmu_select_class(&m->hot, true, false);
+		reach(m, GVA, PFERR_U | PFERR_W);
+		assert_true(write_hits(m, GVA));
+		mmu_write_pkru(m->vcpu, 2u << 2);
+		assert_true(write_hits(m, GVA));
+		mmu_write_pkru(m->vcpu, 2u << 6);
+		assert_false(write_hits(m, GVA));
+		reach(m, GVA, PFERR_U);
+		assert_true(read_hits(m, GVA) && !write_hits(m, GVA));
+		assert_int_equal(refuse_code(m, GVA, PFERR_U | PFERR_W), PFERR_P | PFERR_U | PFERR_W | PFERR_PK);
+		mmu_write_pkru(m->vcpu, 3u << 6);
+		assert_false(read_hits(m, GVA));
+		mmu_write_pkru(m->vcpu, 0);
+		reach(m, GVA, PFERR_U | PFERR_W);
+		assert_true(write_hits(m, GVA));
+		machine_free(m);
+	}
+}
+
+static void test_revival(void **state)
+{
+	for (unsigned off = 0; off < 2; off++) {
+		struct machine *m = machine_make(MMU_TDP, 12, 0, off);
+		gpa_t a = new_table(m), b = new_table(m), at = map(m, a, GVA, 0x5000 | HOT);
+		map(m, b, GVA, 0x6000 | HOT);
+		long_mode(m, a, 0);
+		reach(m, GVA, 0);
+		mmu_write_cr3(m->vcpu, b, false);
+		assert_int_equal(reach(m, GVA, 0).gpa, 0x6000);
+		mmu_write_cr3(m->vcpu, a, false);
+		assert_int_equal(read_hits(m, GVA), !off);
+		reach(m, GVA, 0);
+		put64(m, at, 0x7000 | HOT);
+		mmu_write_cr3(m->vcpu, a, false);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(reach(m, GVA, 0).gpa, 0x7000);
+		mmu_write_cr3(m->vcpu, a, false);
+		assert_int_equal(read_hits(m, GVA), !off);
+		machine_free(m);
+	}
+}
+
+/* A store to any table of the path, by whatever way, condemns; and a store through an older write entry is seen. */
+static void test_revival_sees_every_store(void **state)
+{
+	for (unsigned level = 1; level <= 4; level++) {
+		struct machine *m = machine_make(MMU_TDP, 12, 0, false);
+		gpa_t root = new_table(m);
+		map(m, root, GVA, 0x5000 | HOT);
+		gpa_t at = entry_at(m, root, 4, GVA, level);
+		map(m, root, 0x800000, (at & PAGE_MASK) | HOT);
+		long_mode(m, root, 0);
+		reach(m, 0x800000, PFERR_W);
+		reach(m, GVA, 0);
+		assert_false(write_hits(m, 0x800000));
+		mmu_write_cr3(m->vcpu, root, false);
+		assert_true(read_hits(m, GVA));
+		struct mmu_translation table = reach(m, 0x800000 + (at & PAGE_OFFSET_MASK), PFERR_W);
+		assert_true(table.watched);
+		*(uint64_t *)table.host = 0;
+		mem_written(&m->space, table.slot, table.gpa, 8);
+		assert_true(read_hits(m, GVA));
+		mmu_write_cr3(m->vcpu, root, false);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(refuse_code(m, GVA, 0), 0);
+		machine_free(m);
+	}
+}
+
+/* More worlds than the pool has, then more tables than a world can list. */
+static void test_pool_and_overflow(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 12, 4, false);
+	gpa_t roots[8];
+	for (unsigned i = 0; i < 8; i++) {
+		roots[i] = new_table(m);
+		map(m, roots[i], GVA, (0x5000 + 0x1000 * i) | HOT);
+	}
+	long_mode(m, roots[0], CR4_PCIDE);
+	for (unsigned round = 0; round < 3; round++)
+		for (unsigned i = 0; i < 8; i++) {
+			mmu_write_cr3(m->vcpu, roots[i] | i, true);
+			assert_int_equal(reach(m, GVA, 0).gpa, 0x5000 + 0x1000 * i);
+			assert_true(read_hits(m, GVA));
+		}
+	assert_int_equal(m->vcpu->tlb->bank_count, 4);
+	for (unsigned i = 0; i < 250; i++)
+		map(m, roots[7], 0x10000000 + i * 0x200000ull, 0x5000 | HOT);
+	mmu_write_cr3(m->vcpu, roots[7] | 7, false);
+	reach(m, GVA, 0);
+	for (unsigned i = 0; i < 250; i++)
+		reach(m, 0x10000000 + i * 0x200000ull, 0);
+	assert_true(m->vcpu->tlb->current->tables.incomplete);
+	mmu_write_cr3(m->vcpu, roots[7] | 7, false);
+	assert_false(read_hits(m, GVA));
+	machine_free(m);
+}
+
+static void test_drop_host_page(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 12, 0, false);
+	gpa_t root = new_table(m);
+	map(m, root, GVA, 0x5000 | HOT);
+	map(m, root, GVA + 0x7000, 0x5000 | HOT);
+	map(m, root, GVA + 0x1000, 0x6000 | HOT);
+	long_mode(m, root, 0);
+	for (unsigned i = 0; i < 8; i += 7)
+		reach(m, GVA + 0x1000 * i, PFERR_W);
+	uint8_t *host = reach(m, GVA, PFERR_FETCH).host;
+	reach(m, GVA + 0x1000, PFERR_W);
+	tlb_drop_host_page(m->vm, host, true);
+	assert_true(!write_hits(m, GVA) && !write_hits(m, GVA + 0x7000) && read_hits(m, GVA) && fetch_hits(m, GVA));
+	tlb_drop_host_page(m->vm, host, false);
+	assert_true(!read_hits(m, GVA) && !fetch_hits(m, GVA) && !read_hits(m, GVA + 0x7000));
+	assert_true(write_hits(m, GVA + 0x1000));
+	machine_free(m);
+}
+
+/* Entering and dropping the same places again and again leaves the log within its bounds. */
+static void test_log_is_bounded(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 2, 0, false);
+	gpa_t root = new_table(m);
+	for (unsigned i = 0; i < 16; i++)
+		map(m, root, GVA + 0x1000 * i, (0x5000 + 0x1000 * i) | HOT);
+	long_mode(m, root, 0);
+	for (unsigned i = 0; i < 20000; i++) {
+		gva_t gva = GVA + 0x1000 * (i * 7 % 16);
+		reach(m, gva, i & 1 ? PFERR_W : PFERR_FETCH);
+		if (i % 3)
+			mmu_invlpg(m->vcpu, gva);
+	}
+	struct tlb_bank_state *bank = m->hot.bank->state;
+	assert_true(bank->log_count[TLB_READ] <= 4 && bank->log_count[TLB_WRITE] <= 4 && bank->log_count[TLB_FETCH] <= 4);
+	machine_free(m);
+}
+
+static void test_override_and_no_memory(void **state)
+{
+	struct machine *m = machine_make(MMU_TDP, 12, 0, false);
+	gpa_t root = new_table(m);
+	map(m, root, GVA, 0x5000 | HOT);
+	long_mode(m, root, 0);
+	m->hot.override = tlb_empty_bank();
+	mmu_select_class(&m->hot, false, false);
+	assert_int_equal(reach(m, GVA, 0).gpa, 0x5000);
+	assert_false(read_hits(m, GVA));
+	m->hot.override = NULL;
+	mmu_select_class(&m->hot, false, false);
+	assert_true(read_hits(m, GVA));
+	machine_free(m);
+}
+
+static void test_slot_changes(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t root = new_table(m);
+		assert_true(mem_slot_add(&m->space, 0, 2, 0x10000000, 0x2000, NULL, 0, NULL));
+		map(m, root, GVA, 0x10001000 | HOT);
+		long_mode(m, root, 0);
+		assert_non_null(reach(m, GVA, PFERR_W).host);
+		assert_true(write_hits(m, GVA));
+		assert_true(mem_slot_set_flags(&m->space, 0, 2, SLOT_READONLY, NULL));
+		assert_false(write_hits(m, GVA));
+		assert_non_null(reach(m, GVA, 0).host);
+		assert_true(read_hits(m, GVA) && !write_hits(m, GVA));
+		assert_null(reach(m, GVA, PFERR_W).host);
+		assert_true(mem_slot_set_flags(&m->space, 0, 2, SLOT_LOG_DIRTY, NULL));
+		assert_true(reach(m, GVA, PFERR_W).watched);
+		assert_false(write_hits(m, GVA));
+		assert_true(mem_slot_remove(&m->space, 0, 2));
+		assert_false(read_hits(m, GVA));
+		assert_null(reach(m, GVA, 0).host);
+		machine_free(m);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fill_kinds),
+		cmocka_unit_test(test_free_stores_and_watched_pages),
+		cmocka_unit_test(test_one_entry),
+		cmocka_unit_test(test_classes),
+		cmocka_unit_test(test_invlpg_small_and_large),
+		cmocka_unit_test(test_invlpg_of_global_reaches_every_address_space),
+		cmocka_unit_test(test_pcids),
+		cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_revival),
+		cmocka_unit_test(test_revival_sees_every_store),
+		cmocka_unit_test(test_pool_and_overflow),
+		cmocka_unit_test(test_drop_host_page),
+		cmocka_unit_test(test_log_is_bounded),
+		cmocka_unit_test(test_override_and_no_memory),
+		cmocka_unit_test(test_slot_changes),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
