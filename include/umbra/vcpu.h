@@ -81,7 +81,10 @@ struct umbra_sregs {
 	uint32_t pkru;
 };
 
-/* Between runs only. Setting drops an unanswered exit: the instruction that made it starts anew. */
+/*
+ * Between runs only. Setting drops an unanswered exit: the instruction that made it starts anew, or never. umbra_vcpu_set_regs() also
+ * ends a halt.
+ */
 UMBRA_API void umbra_vcpu_get_regs(const struct umbra_vcpu *vcpu, struct umbra_regs *ret_regs);
 UMBRA_API void umbra_vcpu_set_regs(struct umbra_vcpu *vcpu, const struct umbra_regs *regs);
 UMBRA_API void umbra_vcpu_get_sregs(const struct umbra_vcpu *vcpu, struct umbra_sregs *ret_sregs);

@@ -41,6 +41,7 @@ struct umbra_config {
 	uint64_t memory;          /* bytes of the board's RAM, a multiple of 4096, 1 MiB to UMBRA_MAX_MEMORY. Usual: 128 MiB */
 	unsigned cpus;            /* 1 to UMBRA_MAX_CPUS. Usual: 1 */
 	const char *cpu;          /* CPU model "MODEL[,+feature|,-feature|,name=value]". NULL, the usual: "amd" */
+	bool qemu_cpu_names;      /* cpu is in QEMU's names: unknown models become "intel" or "amd", unknown features are ignored */
 	enum umbra_mmu_mode mmu;  /* usual: UMBRA_MMU_TDP */
 	bool debug_exit;          /* board: isa-debug-exit at port 0xf4. Usual: true */
 	bool unclaimed_exits;     /* board: accesses that nobody claims are exits, instead of reading as ones. Usual: false */
@@ -142,7 +143,7 @@ struct umbra_end {
  * Runs the machine, its processors taking deterministic turns, until it ends. limits may be NULL. After UMBRA_END_TIMEOUT and
  * UMBRA_END_STOPPED it may be run on; after UMBRA_END_EXIT too, once the exit's data are filled in; after UMBRA_END_DEBUG_EXIT,
  * UMBRA_END_RESET and UMBRA_END_PANIC the guest continues behind the access; after the others the same end comes again, until
- * an image is loaded or registers are set.
+ * an image is loaded (UMBRA_END_TRIPLE_FAULT: or the processor is reset; UMBRA_END_BUG: for ever).
  */
 UMBRA_API struct umbra_end umbra_vm_run(struct umbra_vm *vm, const struct umbra_run_limits *limits);
 
@@ -153,6 +154,10 @@ UMBRA_API void umbra_vm_stop(struct umbra_vm *vm);
 UMBRA_API struct umbra_end umbra_vm_end(const struct umbra_vm *vm);
 /* "triple fault", "halted for ever" ...: constant text. */
 UMBRA_API const char *umbra_end_name(enum umbra_end_reason reason);
+
+/* Names for listings, counted from 0; NULL after the last. Constant text. */
+UMBRA_API const char *umbra_cpu_model_name(unsigned n);
+UMBRA_API const char *umbra_cpu_feature_name(unsigned n);
 
 /* Instructions retired so far by all processors, and the machine's clock in ticks of 0.5 ns. */
 UMBRA_API uint64_t umbra_vm_instructions(const struct umbra_vm *vm);

@@ -151,7 +151,19 @@ static bool mmio_piece(struct vcpu *v, bool write, gpa_t gpa, unsigned size, uin
 	return true;
 }
 
-/* The largest power of two that fits both what is left and IO_REPLY_MAX replies for the longest access. */
+/*
+ * The processor's own accesses (descriptor tables, TSS, frames of a delivery) belong to no instruction that could run again: what
+ * only a client could answer reads as ones, and a store to it is lost.
+ */
+static void own_piece(struct vcpu *v, bool write, gpa_t gpa, unsigned size, uint64_t *value)
+{
+	if (write)
+		v->ops->mmio_write(v->machine, gpa, size, *value);
+	else if (!v->ops->mmio_read(v->machine, gpa, size, value))
+		*value = ~0ull;
+}
+
+/* The largest power of two that fits what is left. */
 static unsigned piece_size(unsigned left)
 {
 	return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
@@ -163,13 +175,16 @@ static bool mmio_transfer(struct vcpu *v, const struct insn *i, bool write, gpa_
 		v->status = ST_SINGLE;
 		return false;
 	}
-	v->current = i;
+	if (i)
+		v->current = i;
 	for (unsigned done = 0; done < length;) {
 		unsigned size = piece_size(length - done);
 		uint64_t value = 0;
 		if (write)
 			memcpy(&value, (uint8_t *)buffer + done, size);
-		if (!mmio_piece(v, write, gpa + done, size, &value))
+		if (!i)
+			own_piece(v, write, gpa + done, size, &value);
+		else if (!mmio_piece(v, write, gpa + done, size, &value))
 			return false;
 		if (!write)
 			memcpy((uint8_t *)buffer + done, &value, size);
@@ -182,8 +197,9 @@ static bool mmio_transfer(struct vcpu *v, const struct insn *i, bool write, gpa_
 
 static bool part_read(struct vcpu *v, const struct insn *i, const struct mmu_translation *part, void *buffer, unsigned length)
 {
+	/* Reached for writing, a page of ROM has no host address either; it still reads as what it holds. */
 	if (UNLIKELY(!part->host))
-		return mmio_transfer(v, i, false, part->gpa, buffer, length);
+		return mem_read(v->space, 0, part->gpa, buffer, length) || mmio_transfer(v, i, false, part->gpa, buffer, length);
 	memcpy(buffer, part->host, length);
 	return true;
 }
@@ -470,13 +486,15 @@ bool rmw_commit(struct vcpu *v, const struct insn *i, struct rmw *rmw, uint64_t 
 static bool port_access(struct vcpu *v, const struct insn *i, bool write, uint16_t port, unsigned size, uint64_t *value)
 {
 	v->current = i;
-	v->reply_next = 0;
-	bool done = reply_ready(v, value);
-	if (!done)
-		done = write ? v->ops->port_write(v->machine, port, size, *value) : v->ops->port_read(v->machine, port, size, value);
-	if (!done)
-		return leave_for_client(v, false, write, port, size, write ? *value : 0);
-	v->reply_count = v->reply_next = 0;
+	if (!reply_ready(v, value)) {
+		bool done = write ? v->ops->port_write(v->machine, port, size, *value) :
+				    v->ops->port_read(v->machine, port, size, value);
+		if (!done)
+			return leave_for_client(v, false, write, port, size, write ? *value : 0);
+		/* A store to MMIO may follow (INS), and bring this instruction back here. */
+		if (v->stepping)
+			note_access(v, true, write, port, size, *value);
+	}
 	if (UNLIKELY(v->dr7 & DR7_ENABLE_MASK))
 		debug_io_access(v, port, size);
 	return true;

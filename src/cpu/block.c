@@ -224,13 +224,13 @@ static void add_insn(const struct vcpu *v, struct block *block, const struct ins
 	block->bytes = (uint16_t)(block->bytes + i->length);
 }
 
-/* A block of one record that raises what the decoder found. */
-static void add_undecodable(struct block *block, enum decode_result result)
+/* A block of one record that raises what the decoder found. A store to any of the bytes `read` may make it something else. */
+static void add_undecodable(struct block *block, enum decode_result result, unsigned read)
 {
 	block->insns[0] = (struct insn){
 		.handler = result == DECODE_TOO_LONG ? exec_too_long : exec_invalid, .base = REG_ZERO, .index = REG_ZERO, .length = 1};
 	block->count = 1;
-	block->bytes = 1;
+	block->bytes = (uint16_t)read;
 }
 
 static void decode_env_for(const struct vcpu *v, struct decode_env *ret)
@@ -323,7 +323,7 @@ static struct block *uncached_block(struct vcpu *v, uint64_t linear, const uint8
 	if (result == DECODE_OK)
 		add_insn(v, block, &decoded);
 	else
-		add_undecodable(block, result);
+		add_undecodable(block, result, 1);
 	add_terminator(block);
 	return block;
 }
@@ -360,11 +360,12 @@ static struct block *make_block(struct vcpu *v, uint8_t *host, unsigned in_limit
 	block->rip = v->rip;
 	block->host = host;
 	block->mode_key = v->mode_key;
-	enum decode_result result = fill_block(v, block, host, MIN(in_page, in_limit));
+	unsigned available = MIN(in_page, in_limit);
+	enum decode_result result = fill_block(v, block, host, available);
 	if (!block->count) {
 		if (result == DECODE_NEED_MORE)
 			return NULL;
-		add_undecodable(block, result);
+		add_undecodable(block, result, MIN(available, INSN_MAX_LENGTH));
 	}
 	add_terminator(block);
 	arena_take(cache, BLOCK_BYTES(block->count));

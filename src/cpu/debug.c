@@ -88,7 +88,7 @@ static bool debug_register_check(struct vcpu *v, unsigned number, unsigned *ret_
 
 HANDLER(exec_MOV_FROM_DR)
 {
-	unsigned number;
+	unsigned number = 0;
 	if (!debug_register_check(v, i->reg, &number))
 		FAIL(v, i);
 	uint64_t value = number < 4 ? v->dr[number] : number == 6 ? v->dr6 : v->dr7;
@@ -100,7 +100,7 @@ HANDLER(exec_MOV_FROM_DR)
 
 HANDLER(exec_MOV_TO_DR)
 {
-	unsigned number;
+	unsigned number = 0;
 	if (!debug_register_check(v, i->reg, &number))
 		FAIL(v, i);
 	uint64_t value = register_read(v, i->rm, v->mode == MODE_LONG ? 8 : 4);

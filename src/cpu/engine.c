@@ -55,20 +55,20 @@ unsigned engine_branch_unlinked(struct vcpu *v, const struct insn *terminator, u
 	return ST_JUMP;
 }
 
-HANDLER(exec_block_end)
+FAST_HANDLER(exec_block_end)
 {
 	return engine_branch(v, i, insn_rip(i), 0);
 }
 
 /* The end of a partial copy of a block: everything that was paid for is done. */
-HANDLER(exec_partial_end)
+FAST_HANDLER(exec_partial_end)
 {
 	v->rip = insn_rip(i);
 	return ST_STOP;
 }
 
 /* What the handlers of a block become when its bytes were stored to: nothing of this or later instructions was done. */
-HANDLER(exec_resync)
+FAST_HANDLER(exec_resync)
 {
 	struct block *block = block_of(i);
 	v->budget += block->count - i->slot;
@@ -76,13 +76,13 @@ HANDLER(exec_resync)
 	return ST_STOP;
 }
 
-HANDLER(exec_invalid)
+FAST_HANDLER(exec_invalid)
 {
 	raise_ud(v);
 	FAIL(v, i);
 }
 
-HANDLER(exec_too_long)
+FAST_HANDLER(exec_too_long)
 {
 	raise_gp(v, 0);
 	FAIL(v, i);
@@ -105,6 +105,7 @@ static bool may_be_cached(const struct vcpu *v, const struct block *block)
 
 unsigned engine_run_blocks(struct vcpu *v)
 {
+	v->link_from = NULL; /* a turn may have ended between a branch and its target, and an event may have led elsewhere */
 	for (;;) {
 		struct block **link = v->link_from;
 		uint64_t epoch = v->blocks_epoch;

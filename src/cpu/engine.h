@@ -1,9 +1,9 @@
 /*
  * How handlers and the engine talk to each other.
  *
- * A handler performs one instruction: it reaches (every access that may fault), computes, commits, and hands over with NEXT(v, i).
- * In the chained build NEXT is a tail call of the next handler; in the plain build (no optimization, sanitizers, coverage) it
- * returns ST_NEXT to a three-line loop. Both builds come from the same handlers.
+ * A handler performs one instruction: it reaches (every access that may fault), computes, commits, and hands over to the next one.
+ * In the chained build that is a tail call of the next handler; in the plain build (no optimization, sanitizers, coverage) it
+ * is ST_NEXT, returned to a three-line loop. Both builds come from the same handlers.
  *
  * When an access or a check fails (it returned false), nothing has been changed, and the handler returns FAIL(v, i).
  */
@@ -116,15 +116,31 @@ static ALWAYS_INLINE unsigned engine_branch(struct vcpu *v, const struct insn *t
 }
 
 #ifdef UMBRA_CHAINED
-#define NEXT(v, i) return (i)[1].handler((v), (i) + 1)
+#define CHAIN(v, i) return (i)[1].handler((v), (i) + 1)
 #else
-#define NEXT(v, i) return ST_NEXT
+#define CHAIN(v, i) return ST_NEXT
 #endif
+#define NEXT(v, i) return ST_NEXT
 #define FAIL(v, i) return engine_fail((v), (i))
 /* Ends the block after this instruction, going on at the next one, with events looked at. */
 #define STOP(v, i) return engine_stop((v), (i), insn_next_rip((v), (i)))
 
-#define HANDLER(name) unsigned name(struct vcpu *v, const struct insn *i)
+/*
+ * Two kinds of handlers. A FAST_HANDLER ends in CHAIN, engine_branch() or engine_jump(), which the compiler must be able to turn into
+ * jumps: so it has no local whose address is taken. A HANDLER may do what it likes: its body is a function of its own that
+ * says NEXT (or returns another status) to a shell that does the chaining; it never enters another block itself.
+ */
+#define FAST_HANDLER(name) unsigned name(struct vcpu *v, const struct insn *i)
+#define HANDLER(name)                                                                                        \
+	static __attribute__((noinline)) unsigned name##_body(struct vcpu *v, const struct insn *i);         \
+	unsigned name(struct vcpu *v, const struct insn *i)                                                  \
+	{                                                                                                    \
+		unsigned status = name##_body(v, i);                                                         \
+		if (UNLIKELY(status != ST_NEXT))                                                             \
+			return status;                                                                       \
+		CHAIN(v, i);                                                                                 \
+	}                                                                                                    \
+	static unsigned name##_body(struct vcpu *v, const struct insn *i)
 
 /* One per operation: exec_ADD and so on. */
 #define DECLARE_HANDLER(op) insn_handler exec_##op;

@@ -246,30 +246,22 @@ static void update_status_registers(struct vcpu *v, const struct event *event)
 
 static void record_fault(struct vcpu *v, const struct event *event, struct fault_record *ret)
 {
-	*ret = (struct fault_record){
-		.event = *event,
-		.rip = v->rip,
-		.rsp = v->gpr[REG_RSP],
-		.rflags = v->rflags,
-		.cr3 = v->cr3,
-		.cs = v->seg[SEG_CS].selector,
-		.cpl = v->cpl,
-		.instruction_count = v->instructions,
-	};
-	if (event->vector == VEC_PF)
-		ret->page_fault = v->page_fault;
+	ret->event = *event;
+	ret->rip = v->rip;
+	ret->rsp = v->gpr[REG_RSP];
+	ret->rflags = vcpu_rflags(v);
+	ret->cr3 = v->cr3;
+	ret->cs = v->seg[SEG_CS].selector;
+	ret->cpl = v->cpl;
+	ret->instruction_count = v->instructions;
+	ret->page_fault = event->vector == VEC_PF ? v->page_fault : (struct mmu_guest_fault){0};
 }
 
-/* The chain keeps the last three, oldest first. */
+/* The chain keeps the first three, oldest first: the cause is what a person asks about. */
 static void chain_fault(struct vcpu *v, const struct event *event)
 {
-	unsigned most = ARRAY_LEN(v->fault_chain);
-	if (v->fault_chain_length == most) {
-		for (unsigned n = 1; n < most; n++)
-			v->fault_chain[n - 1] = v->fault_chain[n];
-		v->fault_chain_length--;
-	}
-	record_fault(v, event, &v->fault_chain[v->fault_chain_length++]);
+	if (v->fault_chain_length < ARRAY_LEN(v->fault_chain))
+		record_fault(v, event, &v->fault_chain[v->fault_chain_length++]);
 }
 
 static void report(struct vcpu *v, const struct event *event)
@@ -329,6 +321,8 @@ static bool escalate(struct vcpu *v, struct event *event)
 	if (v->status != ST_FAULT)
 		return false;
 	struct event fault = v->fault;
+	if (!v->fault_chain_length && event->kind == EVENT_EXCEPTION)
+		chain_fault(v, event);
 	chain_fault(v, &fault);
 	switch (combine(event, &fault)) {
 	case COMBINE_SERIAL: *event = fault; return true;
@@ -347,8 +341,6 @@ bool event_deliver_from(struct vcpu *v, const struct event *event, uint64_t next
 	struct event current = *event;
 	uint64_t rip = next_rip;
 	v->fault_chain_length = 0;
-	if (current.kind == EVENT_EXCEPTION)
-		chain_fault(v, &current);
 	while (!deliver_once(v, &current, rip)) {
 		if (!escalate(v, &current))
 			return shut_down(v);

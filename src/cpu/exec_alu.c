@@ -332,7 +332,7 @@ HANDLER(exec_IDIV)
 	if (size < 8)
 		a = sign_extend((uint64_t)a, 16 * size);
 	__int128 smallest = -((__int128)1 << (8 * size - 1));
-	bool unrepresentable = b == 0 || (size == 8 && b == -1 && a == (__int128)1 << 127);
+	bool unrepresentable = b == 0 || (size == 8 && b == -1 && a == (__int128)((unsigned __int128)1 << 127));
 	if (unrepresentable || a / b < smallest || a / b > -smallest - 1) {
 		raise_exception(v, VEC_DE);
 		FAIL(v, i);

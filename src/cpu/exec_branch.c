@@ -18,20 +18,66 @@ static uint64_t wrap(uint64_t target, unsigned opsize)
 	return opsize == 8 ? target : opsize == 4 ? (uint32_t)target : (uint16_t)target;
 }
 
-HANDLER(exec_JMP)
+/* Puts the target of JMP and CALL into v->target: out of line, because the handlers themselves must not take addresses. */
+static __attribute__((noinline)) bool reach_target(struct vcpu *v, const struct insn *i)
 {
-	if (insn_rows[i->row].operands[0].kind == OPERAND_J) {
-		if (!target_permitted(v, i->imm))
-			FAIL(v, i);
-		return engine_branch(v, i + 1, i->imm, 1);
-	}
-	uint64_t target;
-	if (!rm_read(v, i, i->opsize, &target) || !target_permitted(v, target))
-		FAIL(v, i);
-	return engine_jump(v, i, target);
+	if (insn_rows[i->row].operands[0].kind == OPERAND_J)
+		v->target = i->imm;
+	else if (!rm_read(v, i, i->opsize, &v->target))
+		return false;
+	return target_permitted(v, v->target);
 }
 
-static unsigned conditional(struct vcpu *v, const struct insn *i, bool taken)
+static __attribute__((noinline)) bool reach_call(struct vcpu *v, const struct insn *i)
+{
+	struct stack_cursor cursor = stack_begin(v);
+	if (!reach_target(v, i) || !stack_push(v, i, &cursor, i->opsize, insn_next_rip(v, i)))
+		return false;
+	stack_commit(v, &cursor);
+	return true;
+}
+
+static __attribute__((noinline)) bool reach_return(struct vcpu *v, const struct insn *i)
+{
+	struct stack_cursor cursor = stack_begin(v);
+	if (!stack_pop(v, i, &cursor, i->opsize, &v->target) || !target_permitted(v, v->target))
+		return false;
+	if (insn_rows[i->row].operands[0].kind == OPERAND_I)
+		cursor.rsp += i->imm;
+	stack_commit(v, &cursor);
+	return true;
+}
+
+/* A direct branch may be linked to its target's block; an indirect one is looked up. */
+static ALWAYS_INLINE unsigned go_to_target(struct vcpu *v, const struct insn *i)
+{
+	if (insn_rows[i->row].operands[0].kind == OPERAND_J)
+		return engine_branch(v, i + 1, v->target, 1);
+	return engine_jump(v, i, v->target);
+}
+
+FAST_HANDLER(exec_JMP)
+{
+	if (!reach_target(v, i))
+		FAIL(v, i);
+	return go_to_target(v, i);
+}
+
+FAST_HANDLER(exec_CALL)
+{
+	if (!reach_call(v, i))
+		FAIL(v, i);
+	return go_to_target(v, i);
+}
+
+FAST_HANDLER(exec_RET)
+{
+	if (!reach_return(v, i))
+		FAIL(v, i);
+	return engine_jump(v, i, v->target);
+}
+
+static ALWAYS_INLINE unsigned conditional(struct vcpu *v, const struct insn *i, bool taken)
 {
 	if (!taken)
 		return engine_branch(v, i + 1, insn_next_rip(v, i), 0);
@@ -40,13 +86,13 @@ static unsigned conditional(struct vcpu *v, const struct insn *i, bool taken)
 	return engine_branch(v, i + 1, i->imm, 1);
 }
 
-HANDLER(exec_JCC)
+FAST_HANDLER(exec_JCC)
 {
 	return conditional(v, i, flags_condition(v, i->opcode & 15));
 }
 
 /* LOOP, LOOPE, LOOPNE count in rCX of the address size; the count is committed only if the branch does not fault. */
-static unsigned loop(struct vcpu *v, const struct insn *i, bool condition)
+static ALWAYS_INLINE unsigned loop(struct vcpu *v, const struct insn *i, bool condition)
 {
 	uint64_t count = wrap(v->gpr[REG_RCX] - 1, i->addrsize);
 	bool taken = count && condition;
@@ -56,46 +102,22 @@ static unsigned loop(struct vcpu *v, const struct insn *i, bool condition)
 	return engine_branch(v, i + 1, taken ? i->imm : insn_next_rip(v, i), taken);
 }
 
-HANDLER(exec_LOOP)
+FAST_HANDLER(exec_LOOP)
 {
 	return loop(v, i, true);
 }
 
-HANDLER(exec_LOOPE)
+FAST_HANDLER(exec_LOOPE)
 {
 	return loop(v, i, flags_zf(v));
 }
 
-HANDLER(exec_LOOPNE)
+FAST_HANDLER(exec_LOOPNE)
 {
 	return loop(v, i, !flags_zf(v));
 }
 
-HANDLER(exec_JCXZ)
+FAST_HANDLER(exec_JCXZ)
 {
 	return conditional(v, i, wrap(v->gpr[REG_RCX], i->addrsize) == 0);
-}
-
-HANDLER(exec_CALL)
-{
-	struct stack_cursor cursor = stack_begin(v);
-	bool direct = insn_rows[i->row].operands[0].kind == OPERAND_J;
-	uint64_t target = i->imm;
-	if ((!direct && !rm_read(v, i, i->opsize, &target)) || !target_permitted(v, target) ||
-	    !stack_push(v, i, &cursor, i->opsize, insn_next_rip(v, i)))
-		FAIL(v, i);
-	stack_commit(v, &cursor);
-	return direct ? engine_branch(v, i + 1, target, 1) : engine_jump(v, i, target);
-}
-
-HANDLER(exec_RET)
-{
-	struct stack_cursor cursor = stack_begin(v);
-	uint64_t target;
-	if (!stack_pop(v, i, &cursor, i->opsize, &target) || !target_permitted(v, target))
-		FAIL(v, i);
-	if (insn_rows[i->row].operands[0].kind == OPERAND_I)
-		cursor.rsp += i->imm;
-	stack_commit(v, &cursor);
-	return engine_jump(v, i, target);
 }

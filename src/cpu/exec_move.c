@@ -41,19 +41,19 @@ HANDLER(exec_MOV)
 	NEXT(v, i);
 }
 
-/* Bytes of the source of MOVSX, MOVZX and MOVSXD. */
-static unsigned extension_source(const struct insn *i)
+/* Bytes of the source of MOVSX, MOVZX and MOVSXD. MOVSXD with 16-bit operands reads 2 bytes on Intel processors, 4 on AMD's. */
+static unsigned extension_source(const struct vcpu *v, const struct insn *i)
 {
 	switch (insn_rows[i->row].operands[1].size) {
 	case OPERAND_SIZE_B: return 1;
 	case OPERAND_SIZE_W: return 2;
-	default: return MIN(i->opsize, 4u);
+	default: return i->opsize == 2 && v->model.vendor == VENDOR_INTEL ? 2 : 4;
 	}
 }
 
 HANDLER(exec_MOVSX)
 {
-	unsigned source = extension_source(i);
+	unsigned source = extension_source(v, i);
 	uint64_t value;
 	if (!rm_read(v, i, source, &value))
 		FAIL(v, i);
@@ -64,7 +64,7 @@ HANDLER(exec_MOVSX)
 HANDLER(exec_MOVZX)
 {
 	uint64_t value;
-	if (!rm_read(v, i, extension_source(i), &value))
+	if (!rm_read(v, i, extension_source(v, i), &value))
 		FAIL(v, i);
 	register_write(v, i->reg, i->opsize, value);
 	NEXT(v, i);

@@ -90,15 +90,24 @@ static bool scas_once(struct vcpu *v, const struct insn *i)
 	return true;
 }
 
-/* The destination is reached before the port is read: a page fault must not swallow what a device gave. */
+/* Whether the destination of INS is plain memory, to which the store that follows the port's answer cannot fail. */
+static bool store_is_certain(struct vcpu *v, uint64_t linear, unsigned size)
+{
+	if (v->stepping || tlb_write_hit(&v->hot, v->hot.bank, linear, size))
+		return true;
+	v->status = ST_SINGLE;
+	return false;
+}
+
+/* The destination is reached before the port is read: neither a page fault nor MMIO may swallow what a device gave. */
 static bool ins_once(struct vcpu *v, const struct insn *i)
 {
 	uint64_t linear, value;
 	uint16_t port = (uint16_t)v->gpr[REG_RDX];
 	uint64_t offset = index_register(v, i, REG_RDI);
 	if (!io_permitted(v, port, i->opsize) || !segment_linear(v, SEG_ES, offset, i->opsize, PFERR_W, &linear) ||
-	    !privilege_probe_write(v, linear, i->opsize, v->cpl == 3) || !port_read(v, i, port, i->opsize, &value) ||
-	    !linear_write(v, i, linear, i->opsize, value))
+	    !privilege_probe_write(v, linear, i->opsize, v->cpl == 3) || !store_is_certain(v, linear, i->opsize) ||
+	    !port_read(v, i, port, i->opsize, &value) || !linear_write(v, i, linear, i->opsize, value))
 		return false;
 	advance(v, i, REG_RDI, 1);
 	return true;

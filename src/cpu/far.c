@@ -5,6 +5,8 @@
  */
 #include "cpu/system.h"
 
+#include <string.h>
+
 /* ---- where to ----------------------------------------------------------------------------------------------------------- */
 
 struct far_pointer {
@@ -294,7 +296,7 @@ static bool return_stack_pop(struct vcpu *v, const struct insn *i, struct stack_
 	if (!stack_pop(v, i, cursor, i->opsize, &r->rsp) || !stack_pop(v, i, cursor, i->opsize, &ss))
 		return false;
 	r->ss = (uint16_t)ss;
-	return return_stack_check(v, r);
+	return true;
 }
 
 /* The stack pointer that the frame names, of the width that it has out there. */
@@ -358,8 +360,8 @@ HANDLER(exec_RETF)
 		FAIL(v, i);
 	r.stack = r.outer;
 	struct stack_cursor outer = {cursor.rsp + release};
-	if ((r.stack && !return_stack_pop(v, i, &outer, &r)) || !code_offset_check(v, r.code, r.rip) ||
-	    !descriptor_set_accessed(v, r.cs, r.code))
+	if ((r.stack && (!return_stack_pop(v, i, &outer, &r) || !return_stack_check(v, &r))) ||
+	    !code_offset_check(v, r.code, r.rip) || !descriptor_set_accessed(v, r.cs, r.code))
 		FAIL(v, i);
 	return_commit(v, &r, &cursor, release);
 	return engine_stop(v, i, r.rip);
@@ -453,20 +455,42 @@ static unsigned iret_nested(struct vcpu *v, const struct insn *i)
 	return far_task_switch(v, i, link, TASK_RETURN);
 }
 
+/*
+ * 64-bit mode always pops SS:RSP too. The five cells are taken at once when the TLB has their page; when it has not, or when accesses are
+ * watched, one by one.
+ */
+static bool iret_pop_long(struct vcpu *v, const struct insn *i, struct stack_cursor *cursor, struct far_return *r)
+{
+	uint64_t cells[5];
+	const uint8_t *host = i->opsize == 8 ? tlb_read_hit(&v->hot, v->hot.bank, v->gpr[REG_RSP], sizeof(cells)) : NULL;
+	if (UNLIKELY(!host))
+		return iret_pop(v, i, cursor, r) && return_stack_pop(v, i, cursor, r);
+	memcpy(cells, host, sizeof(cells));
+	r->rip = cells[0];
+	r->cs = (uint16_t)cells[1];
+	r->flags = cells[2];
+	r->rsp = cells[3];
+	r->ss = (uint16_t)cells[4];
+	return true;
+}
+
 static unsigned iret_protected(struct vcpu *v, const struct insn *i)
 {
 	struct stack_cursor cursor = stack_begin(v);
 	struct far_return r = {0};
+	bool long_mode = v->mode == MODE_LONG;
 	if (v->rflags & FLAG_NT)
 		return iret_nested(v, i);
-	if (!iret_pop(v, i, &cursor, &r))
+	if (!(long_mode ? iret_pop_long(v, i, &cursor, &r) : iret_pop(v, i, &cursor, &r)))
 		FAIL(v, i);
 	if ((r.flags & FLAG_VM) && i->opsize == 4 && v->cpl == 0 && !(v->efer & EFER_LMA))
 		return iret_to_v8086(v, i, &cursor, &r);
 	if (!return_code_check(v, &r))
 		FAIL(v, i);
-	r.stack = r.outer || v->mode == MODE_LONG;
-	if ((r.stack && !return_stack_pop(v, i, &cursor, &r)) || !code_offset_check(v, r.code, r.rip) ||
+	r.stack = r.outer || long_mode;
+	if (r.stack && !long_mode && !return_stack_pop(v, i, &cursor, &r))
+		FAIL(v, i);
+	if ((r.stack && !return_stack_check(v, &r)) || !code_offset_check(v, r.code, r.rip) ||
 	    !descriptor_set_accessed(v, r.cs, r.code))
 		FAIL(v, i);
 	uint64_t mask = flags_writable(v, i->opsize) | (v->cpl == 0 && i->opsize > 2 ? FLAG_VIF | FLAG_VIP : 0);

@@ -24,7 +24,7 @@ static bool row_permits(struct vcpu *v, const struct insn_row_info *row)
 }
 
 /* Rows that are restricted to a mode or to CPL 0. */
-static HANDLER(restricted)
+static FAST_HANDLER(restricted)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
 	if (!row_permits(v, row))
@@ -33,7 +33,7 @@ static HANDLER(restricted)
 }
 
 /* For operations that look at the clock or call devices: they need to know how much of their block is done. */
-static HANDLER(calling_out)
+static FAST_HANDLER(calling_out)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
 	if (!row_permits(v, row))
@@ -106,34 +106,34 @@ static ALWAYS_INLINE uint64_t address_base(const struct vcpu *v, const struct in
 
 /* op rm, reg / op reg, rm (registers) / op rm, imm / op reg, [mem] for one size */
 #define ALU_FORMS(op, bits)                                                                                  \
-	static HANDLER(op##_rm_reg_##bits)                                                                   \
+	static FAST_HANDLER(op##_rm_reg_##bits)                                                                   \
 	{                                                                                                    \
 		typedef uint##bits##_t utype;                                                                \
 		typedef int##bits##_t stype;                                                                 \
 		utype a = (utype)v->gpr[i->rm], b = (utype)v->gpr[i->reg];                                   \
 		ALU_##op(a, b);                                                                              \
 		KEEP_##op(i->rm);                                                                            \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(op##_reg_rm_##bits)                                                                   \
+	static FAST_HANDLER(op##_reg_rm_##bits)                                                                   \
 	{                                                                                                    \
 		typedef uint##bits##_t utype;                                                                \
 		typedef int##bits##_t stype;                                                                 \
 		utype a = (utype)v->gpr[i->reg], b = (utype)v->gpr[i->rm];                                   \
 		ALU_##op(a, b);                                                                              \
 		KEEP_##op(i->reg);                                                                           \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(op##_rm_imm_##bits)                                                                   \
+	static FAST_HANDLER(op##_rm_imm_##bits)                                                                   \
 	{                                                                                                    \
 		typedef uint##bits##_t utype;                                                                \
 		typedef int##bits##_t stype;                                                                 \
 		utype a = (utype)v->gpr[i->rm], b = (utype)i->imm;                                           \
 		ALU_##op(a, b);                                                                              \
 		KEEP_##op(i->rm);                                                                            \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(op##_reg_mem_##bits)                                                                  \
+	static FAST_HANDLER(op##_reg_mem_##bits)                                                                  \
 	{                                                                                                    \
 		typedef uint##bits##_t utype;                                                                \
 		typedef int##bits##_t stype;                                                                 \
@@ -144,12 +144,12 @@ static ALWAYS_INLINE uint64_t address_base(const struct vcpu *v, const struct in
 		__builtin_memcpy(&b, host, sizeof(b));                                                       \
 		ALU_##op(a, b);                                                                              \
 		KEEP_##op(i->reg);                                                                           \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 
 /* op [mem], reg / op [mem], imm that store */
 #define ALU_MEMORY(op, bits, name, source)                                                                   \
-	static HANDLER(op##_mem_##name##_##bits)                                                             \
+	static FAST_HANDLER(op##_mem_##name##_##bits)                                                             \
 	{                                                                                                    \
 		typedef uint##bits##_t utype;                                                                \
 		typedef int##bits##_t stype;                                                                 \
@@ -161,12 +161,12 @@ static ALWAYS_INLINE uint64_t address_base(const struct vcpu *v, const struct in
 		ALU_##op(a, b);                                                                              \
 		a = (utype)result;                                                                           \
 		__builtin_memcpy(host, &a, sizeof(a));                                                       \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 
 /* cmp [mem], reg / cmp [mem], imm: only read */
 #define COMPARE_MEMORY(op, bits, name, source)                                                               \
-	static HANDLER(op##_mem_##name##_##bits)                                                             \
+	static FAST_HANDLER(op##_mem_##name##_##bits)                                                             \
 	{                                                                                                    \
 		typedef uint##bits##_t utype;                                                                \
 		typedef int##bits##_t stype;                                                                 \
@@ -177,7 +177,7 @@ static ALWAYS_INLINE uint64_t address_base(const struct vcpu *v, const struct in
 		__builtin_memcpy(&a, host, sizeof(a));                                                       \
 		ALU_##op(a, b);                                                                              \
 		(void)result;                                                                                \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 
 #pragma GCC diagnostic push
@@ -210,29 +210,29 @@ COMPARE_MEMORY(TEST, 8, imm, i->imm)
 /* ---- moves ------------------------------------------------------------------------------------------------------------------ */
 
 #define MOVE_FORMS(bits)                                                                                     \
-	static HANDLER(MOV_rm_reg_##bits)                                                                    \
+	static FAST_HANDLER(MOV_rm_reg_##bits)                                                                    \
 	{                                                                                                    \
 		v->gpr[i->rm] = (uint##bits##_t)v->gpr[i->reg];                                              \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(MOV_reg_rm_##bits)                                                                    \
+	static FAST_HANDLER(MOV_reg_rm_##bits)                                                                    \
 	{                                                                                                    \
 		v->gpr[i->reg] = (uint##bits##_t)v->gpr[i->rm];                                              \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(MOV_reg_imm_##bits)                                                                   \
+	static FAST_HANDLER(MOV_reg_imm_##bits)                                                                   \
 	{                                                                                                    \
 		v->gpr[i->reg] = (uint##bits##_t)i->imm;                                                     \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(MOV_rm_imm_##bits)                                                                    \
+	static FAST_HANDLER(MOV_rm_imm_##bits)                                                                    \
 	{                                                                                                    \
 		v->gpr[i->rm] = (uint##bits##_t)i->imm;                                                      \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 
 #define LOAD_STORE(bits, name, where)                                                                        \
-	static HANDLER(MOV_reg_##name##_##bits)                                                              \
+	static FAST_HANDLER(MOV_reg_##name##_##bits)                                                              \
 	{                                                                                                    \
 		const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, where(v, i), bits / 8);             \
 		if (UNLIKELY(!host))                                                                         \
@@ -240,27 +240,27 @@ COMPARE_MEMORY(TEST, 8, imm, i->imm)
 		uint##bits##_t value;                                                                        \
 		__builtin_memcpy(&value, host, sizeof(value));                                               \
 		v->gpr[i->reg] = value;                                                                      \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(MOV_##name##_reg_##bits)                                                              \
+	static FAST_HANDLER(MOV_##name##_reg_##bits)                                                              \
 	{                                                                                                    \
 		uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, where(v, i), bits / 8);                  \
 		if (UNLIKELY(!host))                                                                         \
 			PLAIN(MOV);                                                                          \
 		uint##bits##_t value = (uint##bits##_t)v->gpr[i->reg];                                       \
 		__builtin_memcpy(host, &value, sizeof(value));                                               \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 
 #define STORE_IMMEDIATE(bits)                                                                                \
-	static HANDLER(MOV_mem_imm_##bits)                                                                   \
+	static FAST_HANDLER(MOV_mem_imm_##bits)                                                                   \
 	{                                                                                                    \
 		uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, address(v, i), bits / 8);                \
 		if (UNLIKELY(!host))                                                                         \
 			PLAIN(MOV);                                                                          \
 		uint##bits##_t value = (uint##bits##_t)i->imm;                                               \
 		__builtin_memcpy(host, &value, sizeof(value));                                               \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 MOVE_FORMS(32)
 MOVE_FORMS(64)
@@ -272,23 +272,23 @@ STORE_IMMEDIATE(8)
 STORE_IMMEDIATE(32)
 STORE_IMMEDIATE(64)
 
-static HANDLER(MOV_mem_reg_8)
+static FAST_HANDLER(MOV_mem_reg_8)
 {
 	uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, address(v, i), 1);
 	if (UNLIKELY(!host))
 		PLAIN(MOV);
 	*host = (uint8_t)v->gpr[i->reg];
-	NEXT(v, i);
+	CHAIN(v, i);
 }
 
 /* Extending moves to a register; a 32-bit destination clears the upper half, a 64-bit one is extended to the top. */
 #define EXTENDING(op, name, stype, dtype)                                                                    \
-	static HANDLER(op##_reg_rm_##name)                                                                   \
+	static FAST_HANDLER(op##_reg_rm_##name)                                                                   \
 	{                                                                                                    \
 		v->gpr[i->reg] = (dtype)(stype)v->gpr[i->rm];                                                \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(op##_reg_mem_##name)                                                                  \
+	static FAST_HANDLER(op##_reg_mem_##name)                                                                  \
 	{                                                                                                    \
 		const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), sizeof(stype));      \
 		if (UNLIKELY(!host))                                                                         \
@@ -296,7 +296,7 @@ static HANDLER(MOV_mem_reg_8)
 		stype value;                                                                                 \
 		__builtin_memcpy(&value, host, sizeof(value));                                               \
 		v->gpr[i->reg] = (dtype)value;                                                               \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 EXTENDING(MOVZX, 8, uint8_t, uint64_t)
 EXTENDING(MOVZX, 16, uint16_t, uint64_t)
@@ -306,29 +306,29 @@ EXTENDING(MOVSX, 8_64, int8_t, uint64_t)
 EXTENDING(MOVSX, 16_64, int16_t, uint64_t)
 EXTENDING(MOVSX, 32_64, int32_t, uint64_t)
 
-static HANDLER(LEA_64)
+static FAST_HANDLER(LEA_64)
 {
 	v->gpr[i->reg] = address(v, i);
-	NEXT(v, i);
+	CHAIN(v, i);
 }
 
-static HANDLER(LEA_32)
+static FAST_HANDLER(LEA_32)
 {
 	v->gpr[i->reg] = (uint32_t)address(v, i);
-	NEXT(v, i);
+	CHAIN(v, i);
 }
 
 /* ---- one operand, shifts ------------------------------------------------------------------------------------------------------ */
 
 #define STEP_FORMS(op, kind, delta, bits)                                                                    \
-	static HANDLER(op##_rm_##bits)                                                                       \
+	static FAST_HANDLER(op##_rm_##bits)                                                                       \
 	{                                                                                                    \
 		int##bits##_t a = (int##bits##_t)v->gpr[i->rm];                                              \
 		int##bits##_t result = (int##bits##_t)((uint##bits##_t)a + (uint##bits##_t)(delta));         \
 		v->flag_carry = flags_cf(v);                                                                 \
 		flags_set_lazy(v, kind, result, a, 1);                                                       \
 		v->gpr[i->rm] = (uint##bits##_t)result;                                                      \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 STEP_FORMS(INC, FLAGS_INC, 1, 32)
 STEP_FORMS(INC, FLAGS_INC, 1, 64)
@@ -347,46 +347,46 @@ static ALWAYS_INLINE void shift_flags(struct vcpu *v, int64_t result, bool carry
 }
 
 #define SHIFT_FORMS(bits)                                                                                    \
-	static HANDLER(SHL_rm_imm_##bits)                                                                    \
+	static FAST_HANDLER(SHL_rm_imm_##bits)                                                                    \
 	{                                                                                                    \
 		uint##bits##_t a = (uint##bits##_t)v->gpr[i->rm], result = a << i->imm;                      \
 		bool carry = a >> (bits - i->imm) & 1;                                                       \
 		shift_flags(v, (int##bits##_t)result, carry, (result >> (bits - 1)) ^ carry);                \
 		v->gpr[i->rm] = result;                                                                      \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(SHR_rm_imm_##bits)                                                                    \
+	static FAST_HANDLER(SHR_rm_imm_##bits)                                                                    \
 	{                                                                                                    \
 		uint##bits##_t a = (uint##bits##_t)v->gpr[i->rm], result = a >> i->imm;                      \
 		shift_flags(v, (int##bits##_t)result, a >> (i->imm - 1) & 1, a >> (bits - 1));               \
 		v->gpr[i->rm] = result;                                                                      \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}                                                                                                    \
-	static HANDLER(SAR_rm_imm_##bits)                                                                    \
+	static FAST_HANDLER(SAR_rm_imm_##bits)                                                                    \
 	{                                                                                                    \
 		int##bits##_t a = (int##bits##_t)v->gpr[i->rm], result = a >> i->imm;                        \
 		shift_flags(v, result, a >> (i->imm - 1) & 1, false);                                        \
 		v->gpr[i->rm] = (uint##bits##_t)result;                                                      \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 SHIFT_FORMS(32)
 SHIFT_FORMS(64)
 
 #define IMUL_FORMS(bits, wide)                                                                               \
-	static HANDLER(IMUL2_reg_rm_##bits)                                                                  \
+	static FAST_HANDLER(IMUL2_reg_rm_##bits)                                                                  \
 	{                                                                                                    \
 		wide product = (wide)(int##bits##_t)v->gpr[i->reg] * (int##bits##_t)v->gpr[i->rm];           \
 		int##bits##_t low = (int##bits##_t)product;                                                  \
 		shift_flags(v, low, product != low, product != low);                                         \
 		v->gpr[i->reg] = (uint##bits##_t)low;                                                        \
-		NEXT(v, i);                                                                                  \
+		CHAIN(v, i);                                                                                  \
 	}
 IMUL_FORMS(32, int64_t)
 IMUL_FORMS(64, __int128)
 
 /* ---- stack and branches ------------------------------------------------------------------------------------------------------- */
 
-static HANDLER(PUSH_reg_64)
+static FAST_HANDLER(PUSH_reg_64)
 {
 	uint64_t rsp = v->gpr[REG_RSP] - 8;
 	uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, rsp, 8);
@@ -394,10 +394,10 @@ static HANDLER(PUSH_reg_64)
 		PLAIN(PUSH);
 	__builtin_memcpy(host, &v->gpr[i->reg], 8);
 	v->gpr[REG_RSP] = rsp;
-	NEXT(v, i);
+	CHAIN(v, i);
 }
 
-static HANDLER(POP_reg_64)
+static FAST_HANDLER(POP_reg_64)
 {
 	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, v->gpr[REG_RSP], 8);
 	if (UNLIKELY(!host))
@@ -406,16 +406,16 @@ static HANDLER(POP_reg_64)
 	__builtin_memcpy(&value, host, 8);
 	v->gpr[REG_RSP] += 8;
 	v->gpr[i->reg] = value;
-	NEXT(v, i);
+	CHAIN(v, i);
 }
 
-/* Branches to the page they stand in: their target is as canonical as they are. */
-static HANDLER(JMP_near)
+/* Near branches whose target is canonical under either width. */
+static FAST_HANDLER(JMP_near)
 {
 	return engine_branch(v, i + 1, i->imm, 1);
 }
 
-static HANDLER(CALL_near)
+static FAST_HANDLER(CALL_near)
 {
 	uint64_t rsp = v->gpr[REG_RSP] - 8, next = insn_rip(i) + i->length;
 	uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, rsp, 8);
@@ -426,7 +426,7 @@ static HANDLER(CALL_near)
 	return engine_branch(v, i + 1, i->imm, 1);
 }
 
-static HANDLER(RET_near)
+static FAST_HANDLER(RET_near)
 {
 	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, v->gpr[REG_RSP], 8);
 	uint64_t target;
@@ -439,8 +439,38 @@ static HANDLER(RET_near)
 	return engine_jump(v, i, target);
 }
 
+/* Indirect jumps and calls: through a register, or through memory that the TLB knows. */
+#define INDIRECT(op, name, load, store_return)                                           \
+	static FAST_HANDLER(op##_##name)                                                 \
+	{                                                                                \
+		uint64_t target;                                                         \
+		load(op);                                                                \
+		if (UNLIKELY(!is_canonical(target, 48)))                                 \
+			PLAIN(op);                                                       \
+		store_return(op);                                                        \
+		return engine_jump(v, i, target);                                        \
+	}
+#define TARGET_REGISTER(op) target = v->gpr[i->rm]
+#define TARGET_MEMORY(op)                                                                        \
+	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), 8);              \
+	if (UNLIKELY(!host))                                                                     \
+		PLAIN(op);                                                                       \
+	__builtin_memcpy(&target, host, sizeof(target))
+#define NO_RETURN(op) (void)0
+#define PUSH_RETURN(op)                                                                          \
+	uint64_t rsp = v->gpr[REG_RSP] - 8, next = insn_rip(i) + i->length;                      \
+	uint8_t *stack = tlb_write_hit(&v->hot, v->hot.bank, rsp, 8);                            \
+	if (UNLIKELY(!stack))                                                                    \
+		PLAIN(op);                                                                       \
+	__builtin_memcpy(stack, &next, sizeof(next));                                            \
+	v->gpr[REG_RSP] = rsp
+INDIRECT(JMP, register, TARGET_REGISTER, NO_RETURN)
+INDIRECT(JMP, memory, TARGET_MEMORY, NO_RETURN)
+INDIRECT(CALL, register, TARGET_REGISTER, PUSH_RETURN)
+INDIRECT(CALL, memory, TARGET_MEMORY, PUSH_RETURN)
+
 #define JCC_FORM(cc)                                                                     \
-	static HANDLER(JCC_##cc)                                                         \
+	static FAST_HANDLER(JCC_##cc)                                                         \
 	{                                                                                \
 		if (flags_condition(v, cc))                                              \
 			return engine_branch(v, i + 1, i->imm, 1);                           \
@@ -569,11 +599,6 @@ static insn_handler *choose_step(const struct insn *i, unsigned op)
 	return i->opsize == 8 ? DEC_rm_64 : DEC_rm_32;
 }
 
-static bool in_own_page(const struct insn *i)
-{
-	return !((insn_rip(i) ^ i->imm) & PAGE_MASK);
-}
-
 static insn_handler *choose_branch(const struct insn *i, unsigned op)
 {
 	unsigned kind = insn_rows[i->row].operands[0].kind;
@@ -581,12 +606,16 @@ static insn_handler *choose_branch(const struct insn *i, unsigned op)
 		return NULL;
 	if (op == OP_RET)
 		return kind == OPERAND_I ? NULL : RET_near;
+	if (kind == OPERAND_E && (i->flags & INSN_MEM))
+		return !simple_memory(i) ? NULL : op == OP_JMP ? JMP_memory : CALL_memory;
+	if (kind == OPERAND_E)
+		return op == OP_JMP ? JMP_register : CALL_register;
 	if (kind != OPERAND_J || !is_canonical(i->imm, 48))
 		return NULL;
 	switch (op) {
 	case OP_JMP: return JMP_near;
 	case OP_CALL: return CALL_near;
-	default: return in_own_page(i) || is_canonical(i->imm, 48) ? jcc_handlers[i->opcode & 15] : NULL;
+	default: return jcc_handlers[i->opcode & 15];
 	}
 }
 

@@ -93,8 +93,11 @@ static bool frame_linear(struct vcpu *v, const struct frame *frame, uint64_t off
 	return ok || raise_error(v, VEC_SS, frame->error);
 }
 
-/* The stack pointer wraps within the frame: every cell goes its own way, after all of them have been reached. */
-static NOINLINE_COLD bool write_wrapped(struct vcpu *v, struct frame *frame)
+/*
+ * Cell by cell, in push order, after all of them have been reached: for a stack pointer that wraps within the frame, and for a frame
+ * that faults, so that CR2 holds the address of the first push that does.
+ */
+static NOINLINE_COLD bool write_cells(struct vcpu *v, struct frame *frame)
 {
 	uint64_t linear[FRAME_CELLS_MAX], mask = width_mask(frame->width), rsp = frame->rsp;
 	for (unsigned n = 0; n < frame->count; n++) {
@@ -116,13 +119,13 @@ bool frame_write(struct vcpu *v, struct frame *frame)
 	unsigned length = frame->count * frame->cell;
 	uint64_t linear, mask = width_mask(frame->width), top = (frame->rsp - 1) & mask, low = (frame->rsp - length) & mask;
 	if (UNLIKELY(low > top))
-		return write_wrapped(v, frame);
+		return write_cells(v, frame);
 	if (!frame_linear(v, frame, low, length, &linear))
 		return false;
 	for (unsigned n = 0; n < frame->count; n++)
 		memcpy(bytes + (frame->count - 1 - n) * frame->cell, &frame->cells[n], frame->cell == 8 ? 8 : frame->cell);
 	if (!privilege_write(v, linear, bytes, length, frame->cpl == 3))
-		return false;
+		return v->status == ST_FAULT && write_cells(v, frame);
 	frame->rsp = low;
 	return true;
 }

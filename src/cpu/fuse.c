@@ -56,7 +56,7 @@ static ALWAYS_INLINE unsigned branch(struct vcpu *v, const struct insn *i, bool 
 	__builtin_memcpy(&b, host, sizeof(b))
 
 #define FUSED(op, form, bits, cc)                                        \
-	static HANDLER(op##_##form##_##bits##_##cc)                      \
+	static FAST_HANDLER(op##_##form##_##bits##_##cc)                      \
 	{                                                                \
 		typedef uint##bits##_t utype;                            \
 		typedef int##bits##_t stype;                             \

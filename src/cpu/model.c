@@ -107,22 +107,25 @@ static const char *next_word(const char *text, struct word *ret)
 	return text[length] ? text + length + 1 : text + length;
 }
 
-/* Edit distance, for texts up to WORD_MAX; longer ones are cut. */
+/* Edit distance with swapped neighbours as one edit, for texts up to WORD_MAX; longer ones are cut. */
 static unsigned distance(const char *a, const char *b)
 {
-	unsigned row[WORD_MAX + 1], width = (unsigned)MIN(strlen(b), (size_t)WORD_MAX);
-	for (unsigned n = 0; n <= width; n++)
-		row[n] = n;
-	for (unsigned y = 1; y <= WORD_MAX && a[y - 1]; y++) {
-		unsigned corner = row[0];
-		row[0] = y;
-		for (unsigned x = 1; x <= width; x++) {
-			unsigned replaced = corner + (a[y - 1] != b[x - 1]);
-			corner = row[x];
-			row[x] = MIN(replaced, MIN(row[x], row[x - 1]) + 1);
+	unsigned table[WORD_MAX + 1][WORD_MAX + 1];
+	unsigned height = (unsigned)MIN(strlen(a), (size_t)WORD_MAX), width = (unsigned)MIN(strlen(b), (size_t)WORD_MAX);
+	for (unsigned y = 0; y <= height; y++) {
+		for (unsigned x = 0; x <= width; x++) {
+			if (!y || !x) {
+				table[y][x] = y + x;
+				continue;
+			}
+			unsigned least = MIN(table[y - 1][x], table[y][x - 1]) + 1;
+			least = MIN(least, table[y - 1][x - 1] + (a[y - 1] != b[x - 1]));
+			if (y > 1 && x > 1 && a[y - 1] == b[x - 2] && a[y - 2] == b[x - 1])
+				least = MIN(least, table[y - 2][x - 2] + 1);
+			table[y][x] = least;
 		}
 	}
-	return row[width];
+	return table[height][width];
 }
 
 static const char *nearest(const char *word, const char *(*name)(unsigned))

@@ -179,7 +179,7 @@ static bool accesses_are_watched(const struct vcpu *v)
 
 static void watch_accesses(struct vcpu *v, bool on)
 {
-	v->hot.override = on ? v->empty_bank : NULL;
+	v->hot.override = on ? tlb_empty_bank() : NULL;
 	mmu_select_class(&v->hot, v->cpl == 3, v->rflags & FLAG_AC);
 }
 
@@ -193,10 +193,15 @@ static bool suppresses_single_step(const struct vcpu *v, unsigned op)
 	       op == OP_SYSRET || (v->shadow & SHADOW_MOV_SS);
 }
 
+static bool repeats(unsigned op)
+{
+	return op == OP_MOVS || op == OP_STOS || op == OP_LODS || op == OP_CMPS || op == OP_SCAS || op == OP_INS || op == OP_OUTS;
+}
+
 /* One instruction, with everything that only matters one instruction at a time. */
 static unsigned step(struct vcpu *v)
 {
-	uint64_t dr6;
+	uint64_t dr6, rip = v->rip;
 	bool single_step = v->rflags & FLAG_TF;
 	v->rf_suppress = v->rflags & FLAG_RF;
 	if (!v->rf_suppress && !v->fep && !(v->shadow & SHADOW_MOV_SS) && debug_any_enabled(v) &&
@@ -213,8 +218,11 @@ static unsigned step(struct vcpu *v)
 	unsigned op = OP_NOP;
 	unsigned status = engine_run_partial(v, 1, &op);
 	v->stepping = false;
+	v->reply_next = 0;
 	if (status == ST_STOP) {
 		v->reply_count = 0;
+		if (v->rf_suppress && v->rip == rip && repeats(op))
+			v->rflags |= FLAG_RF; /* the instruction goes on: its breakpoint was taken */
 		if (single_step && !suppresses_single_step(v, op))
 			v->pending_dr6 |= DR6_BS;
 	} else if (v->rf_suppress) {

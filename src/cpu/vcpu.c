@@ -17,14 +17,8 @@ static bool allocate_parts(struct vcpu *v, struct mmu_vm *mmu)
 	cpu_model_mmu_facts(&v->model, &facts);
 	v->step_block = mem_zalloc(1, sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn));
 	v->fpu = mem_zalloc(1, sizeof(*v->fpu));
-	v->empty_bank = pages_alloc(sizeof(*v->empty_bank));
-	if (!v->step_block || !v->fpu || !v->empty_bank)
+	if (!v->step_block || !v->fpu)
 		return false;
-	/* A tag of zero would match page 0; the empty bank is touched once, by the first machine that watches accesses. */
-	for (size_t n = 0; n < ARRAY_LEN(v->empty_bank->read); n++)
-		v->empty_bank->read[n].tag = v->empty_bank->write[n].tag = TLB_TAG_EMPTY;
-	for (size_t n = 0; n < ARRAY_LEN(v->empty_bank->fetch); n++)
-		v->empty_bank->fetch[n].tag = TLB_TAG_EMPTY;
 	v->mmu = mmu_vcpu_create(mmu, &facts, &v->hot);
 	return v->mmu;
 }
@@ -62,7 +56,6 @@ void vcpu_destroy(struct vcpu *v)
 		mmu_vcpu_destroy(v->mmu);
 	mem_free(v->step_block);
 	mem_free(v->fpu);
-	pages_free(v->empty_bank, sizeof(*v->empty_bank));
 	pages_free(v, sizeof(*v));
 }
 

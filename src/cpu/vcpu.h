@@ -127,7 +127,7 @@ struct fpu_state {
 };
 
 #define FAULT_LOG_SIZE 8
-#define IO_REPLY_MAX 16
+#define IO_REPLY_MAX 80 /* ENTER makes the most accesses: 62, of which two may cross a page */
 #define RUN_TURN_MAX 4096
 #define JUMP_CACHE_SIZE 4096
 
@@ -151,6 +151,7 @@ struct vcpu {
 	uint8_t flat_read;       /* derived: bit per segment: base 0, limit 4 GiB, readable */
 	uint8_t flat_write;      /* likewise writable */
 	uint8_t status;          /* what a failed access asks the engine to return: ST_FAULT, ST_EXIT, ST_SINGLE */
+	uint64_t target;         /* of a near branch that reads it from memory, between its reach and its commit */
 	bool stepping;           /* one instruction at a time: MMIO and events are exact */
 	int64_t kick_offset;     /* what vcpu_kick() took from the budget */
 	int64_t turn_budget;     /* budget at the start of this vcpu_run() */
@@ -210,7 +211,6 @@ struct vcpu {
 	/* ---- for the engine, large ---- */
 	struct block **link_from;   /* where the block that is looked up next may be linked; NULL: nowhere */
 	uint64_t blocks_epoch;      /* of jump_cache */
-	struct tlb_bank *empty_bank;/* the override of the TLB while every access must take the slow path */
 	struct block *jump_cache[JUMP_CACHE_SIZE]; /* by rip: targets of indirect and far-away jumps */
 
 	/* ---- for reports ---- */

@@ -27,7 +27,10 @@ struct acpi_config {
 
 /* The board's usual values, one CPU, and no write function. */
 void acpi_config_init(struct acpi_config *config);
-/* Builds and writes all tables. False if write fails or the tables do not fit ACPI_TABLES_SIZE_MAX. ret_size: bytes used from tables_gpa. */
+/*
+ * Builds and writes all tables; ret_size is the number of bytes used from tables_gpa on. False if write fails, if the tables do
+ * not fit ACPI_TABLES_SIZE_MAX, or without host memory.
+ */
 bool acpi_build(const struct acpi_config *config, uint32_t *ret_size);
 
 #endif

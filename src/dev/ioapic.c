@@ -2,7 +2,8 @@
  * Intel, "82093AA I/O Advanced Programmable Interrupt Controller". Polarity is stored and has no effect: devices of this machine
  * say whether they request, not which voltage that is.
  *
- *   entry: 63..56 destination  16 mask  15 level  14 remote IRR (RO)  13 polarity  12 status (RO)  11 logical  10..8 mode  7..0 vector
+ *   entry: 63..56 destination  16 mask  15 level  14 remote IRR (RO)  13 polarity
+ *          12 status (RO)  11 logical  10..8 mode  7..0 vector
  */
 #include "dev/ioapic.h"
 

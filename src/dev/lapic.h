@@ -96,7 +96,10 @@ unsigned lapic_set_deliver(struct lapic_set *set, const struct lapic_message *me
  */
 unsigned lapic_set_send_pv(struct lapic_set *set, uint64_t bitmap_low, uint64_t bitmap_high, uint32_t min_id, uint32_t icr);
 
-/* Fills in the APIC, joins it to the set and resets it. False if the set is full. Features follow as fields; set them before a run. */
+/*
+ * Fills in the APIC, joins it to the set and resets it. False if the set is full. maxphyaddr (40), x2apic_supported and
+ * deadline_supported (both true) are fields that the caller may change before the machine runs.
+ */
 bool lapic_init(struct lapic *lapic, struct lapic_set *set, struct clock *clock, const struct lapic_cpu_ops *ops, void *cpu,
 		uint32_t id, bool is_bsp);
 void lapic_finish(struct lapic *lapic);

@@ -750,9 +750,12 @@ static bool check_pages(struct checker *c)
 	tally_large_reasons(c);
 	for (unsigned i = 0; i < c->active; i++) {
 		const struct shadow_page *sp = c->facts[i].sp;
-		if (!check_identity(c, sp) || !check_role(c, sp) || !check_entries(c, sp))
+		if (!check_identity(c, sp) || !check_role(c, sp))
 			return false;
 	}
+	for (unsigned i = 0; i < c->active; i++)
+		if (!check_entries(c, c->facts[i].sp))
+			return false;
 	for (unsigned i = 0; i < c->active; i++)
 		if (!check_parents(c, &c->facts[i]) || !check_unsync_counts(c, c->facts[i].sp))
 			return false;

@@ -170,8 +170,10 @@ enum mmu_fault_class fault_handle(struct mmu_vcpu *vcpu, uint64_t address, uint6
 		}
 	}
 	fault_init(&fault, root_address(vcpu, address), code);
-	if (!walk_guest(vcpu, &fault, ret_fault))
+	if (!walk_guest(vcpu, &fault, ret_fault)) {
+		root_invalidate(vcpu, address); /* as a page fault does; an older entry must not answer the next access */
 		return FAULT_INJECT;
+	}
 	return handle_walked(vcpu, &fault, ret);
 }
 

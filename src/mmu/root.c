@@ -261,15 +261,16 @@ static bool is_usable(const struct mmu_vcpu *vcpu, const struct recent_root *rec
 	return recent->root && recent->pgd == pgd && recent->root->role.word == role.word && !shadow_is_obsolete(vcpu->vm, recent->root);
 }
 
-/* Takes a usable root out of the recent ones, dropping on the way those that have become obsolete. */
-static bool unpark(struct mmu_vcpu *vcpu, struct mmu *mmu, bool *ret_stale)
+/* Takes a usable root out of the recent ones, dropping on the way those that have become obsolete. NULL: there is none. */
+static struct shadow_page *unpark(struct mmu_vcpu *vcpu, struct mmu *mmu, union page_role role, uint64_t pgd, bool *ret_stale)
 {
 	struct recent_root kept[RECENT_ROOTS] = {{0}};
+	struct shadow_page *found = NULL;
 	unsigned count = 0;
 	for (unsigned i = 0; i < RECENT_ROOTS; i++) {
 		struct recent_root *recent = &mmu->recent[i];
-		if (!mmu->root && is_usable(vcpu, recent, mmu->root_role, mmu->pgd)) {
-			mmu->root = recent->root;
+		if (!found && is_usable(vcpu, recent, role, pgd)) {
+			found = recent->root;
 			*ret_stale = recent->stale;
 		} else if (recent->root && !shadow_is_obsolete(vcpu->vm, recent->root)) {
 			kept[count++] = *recent;
@@ -279,7 +280,7 @@ static bool unpark(struct mmu_vcpu *vcpu, struct mmu *mmu, bool *ret_stale)
 	}
 	for (unsigned i = 0; i < RECENT_ROOTS; i++)
 		mmu->recent[i] = kept[i];
-	return mmu->root;
+	return found;
 }
 
 static bool stays(const struct mmu_vcpu *vcpu, const struct mmu *mmu, union page_role role, uint64_t pgd)
@@ -291,12 +292,14 @@ static void change_root(struct mmu_vcpu *vcpu, union page_role role, uint64_t pg
 {
 	struct mmu *mmu = vcpu->mmu;
 	bool stale = false;
+	struct shadow_page *found = unpark(vcpu, mmu, role, pgd, &stale);
 	park(vcpu, mmu);
 	if (sync)
 		mark_stale(mmu, true, pgd & CR3_PCID_MASK);
 	mmu->root_role = role;
 	mmu->pgd = pgd;
-	if (has_pae_roots(role) || !unpark(vcpu, mmu, &stale))
+	mmu->root = found;
+	if (!found)
 		return;
 	trace_count(vm_trace(vcpu->vm), COUNT_ROOTS_REUSED);
 	TRACE(vm_trace(vcpu->vm), TRACE_MMU, ROOT_SWITCH, pgd, role.word, 1, 0);
@@ -337,7 +340,7 @@ static void invalidate_below(struct mmu_vcpu *vcpu, struct shadow_page *sp, gva_
 	}
 }
 
-void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
+void root_invalidate(struct mmu_vcpu *vcpu, gva_t gva)
 {
 	struct mmu *mmu = vcpu->mmu;
 	if (mmu->root_role.direct)
@@ -345,5 +348,10 @@ void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
 	invalidate_below(vcpu, mmu->root ? mmu->root : mmu->pae_roots[gva >> 30 & 3], gva);
 	for (unsigned i = 0; i < RECENT_ROOTS; i++)
 		invalidate_below(vcpu, mmu->recent[i].root, gva);
+}
+
+void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
+{
+	root_invalidate(vcpu, gva);
 	monitor_exit(vcpu->vm);
 }

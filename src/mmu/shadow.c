@@ -79,23 +79,20 @@ void shadow_set(struct mmu_vm *vm, struct shadow_page *sp, unsigned index, uint6
 	sp->used++;
 }
 
-/* The slot whose rmap holds a leaf: that of its address space, unless a slot was laid over the memory that it falls through to. */
-static struct mem_slot *leaf_slot(struct mmu_vm *vm, const struct shadow_page *sp, gfn_t gfn, uint64_t spte)
-{
-	for (int as_id = sp->role.smm; as_id >= 0; as_id--) {
-		struct mem_slot *slot = mem_slot_find(vm->head.space, (unsigned)as_id, gfn);
-		if (slot && mem_slot_host(slot, gfn_to_gpa(gfn)) == spte_host(spte))
-			return slot;
-	}
-	BUG("a leaf maps memory that is in no slot");
-}
-
+/*
+ * The leaf stands in the rmap of its address space's slot, unless a slot was laid over the memory that it fell through to. The two may
+ * even share their host memory, so only the rmap itself can tell.
+ */
 static void unmap_leaf(struct mmu_vm *vm, struct shadow_page *sp, unsigned index, uint64_t spte)
 {
 	gfn_t gfn = shadow_entry_gfn(sp, index);
-	struct mem_slot *slot = leaf_slot(vm, sp, gfn, spte);
-	bool found = rmap_remove(&slot->rmap[mem_slot_page(slot, gfn)], &sp->spt[index]);
-	BUG_ON(!found);
+	for (int as_id = sp->role.smm; as_id >= 0; as_id--) {
+		struct mem_slot *slot = mem_slot_find(vm->head.space, (unsigned)as_id, gfn);
+		if (slot && mem_slot_host(slot, gfn_to_gpa(gfn)) == spte_host(spte) &&
+		    rmap_remove(&slot->rmap[mem_slot_page(slot, gfn)], &sp->spt[index]))
+			return;
+	}
+	BUG("a leaf is in no reverse map");
 }
 
 static void unlink_child(struct shadow_page *sp, unsigned index, uint64_t spte)

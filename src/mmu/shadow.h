@@ -272,6 +272,8 @@ struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned 
 
 /* Whether pages converted for CR0.WP=0 would escape a protection that this vCPU's registers ask for. */
 bool root_forbids_converted(const struct mmu_vcpu *vcpu);
+/* Drops the entry that may be out of date for an address, in every root of this vCPU: for INVLPG, and for a fault that the guest gets. */
+void root_invalidate(struct mmu_vcpu *vcpu, gva_t gva);
 /* Lets go of the PAE roots: slots changed, and a PDPTE may point to memory now. */
 void root_drop_pae(struct mmu_vcpu *vcpu);
 

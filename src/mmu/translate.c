@@ -189,13 +189,27 @@ static bool translate_shadow(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, 
 	BUG("the monitor makes no progress");
 }
 
+/*
+ * A page fault ends what is cached for its address, whoever cached it (SDM 3, "Operations that Invalidate TLBs and
+ * Paging-Structure Caches"). The shadow tables have heard of it in mmu_fault().
+ */
+static bool fault_invalidates(struct mmu_vcpu *vcpu, gva_t gva)
+{
+	tlb_drop_gva(vcpu, gva, vcpu->regs.cr4 & CR4_PCIDE ? (unsigned)(vcpu->regs.cr3 & CR3_PCID_MASK) : 0);
+	return false;
+}
+
 bool mmu_translate(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu_translation *ret,
 		   struct mmu_guest_fault *ret_fault)
 {
+	bool ok;
+
 	if (access & PFERR_IMPLICIT_ACCESS)
 		access &= ~PFERR_U;
 	vcpu->unspoken_access = access & (PFERR_IMPLICIT_ACCESS | ACCESS_AC);
 	if (vm_head(vcpu->vm)->options.mode == MMU_TDP)
-		return translate_tdp(vcpu, gva, access, ret, ret_fault);
-	return translate_shadow(vcpu, gva, access, ret, ret_fault);
+		ok = translate_tdp(vcpu, gva, access, ret, ret_fault);
+	else
+		ok = translate_shadow(vcpu, gva, access, ret, ret_fault);
+	return ok || fault_invalidates(vcpu, gva);
 }

@@ -12,7 +12,7 @@
 
 const char *walk_entry_name(unsigned level)
 {
-	static const char *const names[] = { "none", "PTE", "PDE", "PDPTE", "PML4E", "PML5E" };
+	static const char *const names[] = {"none", "PTE", "PDE", "PDPTE", "PML4E", "PML5E"};
 	return level < ARRAY_LEN(names) ? names[level] : "?";
 }
 
@@ -20,7 +20,11 @@ void walk_case_make(struct walk_case *ret, const struct mmu_regs *regs, const st
 		    const struct walk_report *report)
 {
 	*ret = (struct walk_case){
-		.regs = { .cr0 = regs->cr0, .cr4 = regs->cr4, .efer = regs->efer, .smm = regs->smm, .guest_mode = regs->guest_mode },
+		.regs = {.cr0 = regs->cr0,
+			 .cr4 = regs->cr4,
+			 .efer = regs->efer,
+			 .smm = regs->smm,
+			 .guest_mode = regs->guest_mode},
 		.cpuid = *cpuid,
 		.pkru = regs->pkru,
 		.pkrs = regs->pkrs,
@@ -86,7 +90,8 @@ bool walk_case_permits(const struct walk_case *walk)
 	regime_of(walk, &regime);
 	if (!entries_are_sound(walk, &regime))
 		return false;
-	return !regime_permission_fault(&regime, path_rights(walk, &regime), key_of(walk, &regime), walk->access, walk->pkru, walk->pkrs);
+	return !regime_permission_fault(&regime, path_rights(walk, &regime), key_of(walk, &regime), walk->access, walk->pkru,
+					walk->pkrs);
 }
 
 /* ---- reasons ---------------------------------------------------------------------------------------------------------------- */
@@ -100,7 +105,8 @@ unsigned walk_case_reasons(const struct walk_case *walk)
 	bool user = walk->access & PFERR_U;
 	bool fetch = walk->access & PFERR_FETCH;
 	unsigned rights = path_rights(walk, &regime);
-	unsigned most = user ? ROLE_ACCESS_ALL : ROLE_ACCESS_ALL & ~ROLE_ACCESS_U; /* a page that lets this accessor do anything */
+	unsigned most = user ? ROLE_ACCESS_ALL
+			     : ROLE_ACCESS_ALL & ~ROLE_ACCESS_U; /* a page that lets this accessor do anything */
 	unsigned execute = ROLE_ACCESS_X | ROLE_ACCESS_UX;
 
 	if (user && !(rights & ROLE_ACCESS_U) && regime_permission_fault(&regime, most & ~ROLE_ACCESS_U, 0, walk->access, 0, 0))
@@ -162,12 +168,18 @@ static void offer(struct changes *changes, const struct walk_case *changed, cons
 static const char *entry_bit_name(unsigned bit)
 {
 	switch (bit) {
-	case 0: return " (P)";
-	case 1: return " (R/W)";
-	case 2: return " (U/S)";
-	case 7: return " (PS)";
-	case 63: return " (NX)";
-	default: return "";
+	case 0:
+		return " (P)";
+	case 1:
+		return " (R/W)";
+	case 2:
+		return " (U/S)";
+	case 7:
+		return " (PS)";
+	case 63:
+		return " (NX)";
+	default:
+		return "";
 	}
 }
 
@@ -185,8 +197,8 @@ static void try_entry(struct changes *changes, const struct walk_case *walk, uns
 		if (!(candidates >> bit & 1))
 			continue;
 		changed.steps[step].entry = entry ^ BIT(bit);
-		offer(changes, &changed, "%s bit %u%s of the %s at %#llx", entry >> bit & 1 ? "clear" : "set", bit, entry_bit_name(bit),
-		      walk_entry_name(walk->steps[step].level), (unsigned long long)walk->steps[step].gpa);
+		offer(changes, &changed, "%s bit %u%s of the %s at %#llx", entry >> bit & 1 ? "clear" : "set", bit,
+		      entry_bit_name(bit), walk_entry_name(walk->steps[step].level), (unsigned long long)walk->steps[step].gpa);
 	}
 }
 
@@ -196,23 +208,31 @@ static void try_keys(struct changes *changes, const struct walk_case *walk)
 		struct walk_case changed = *walk;
 		const char *kind = bit & 1 ? "WD" : "AD";
 		changed.pkru = walk->pkru ^ (uint32_t)BIT(bit);
-		offer(changes, &changed, "%s bit %u (%s of key %u) of PKRU", walk->pkru >> bit & 1 ? "clear" : "set", bit, kind, bit / 2);
+		offer(changes, &changed, "%s bit %u (%s of key %u) of PKRU", walk->pkru >> bit & 1 ? "clear" : "set", bit, kind,
+		      bit / 2);
 		changed.pkru = walk->pkru;
 		changed.pkrs = walk->pkrs ^ (uint32_t)BIT(bit);
-		offer(changes, &changed, "%s bit %u (%s of key %u) of IA32_PKRS", walk->pkrs >> bit & 1 ? "clear" : "set", bit, kind,
-		      bit / 2);
+		offer(changes, &changed, "%s bit %u (%s of key %u) of IA32_PKRS", walk->pkrs >> bit & 1 ? "clear" : "set", bit,
+		      kind, bit / 2);
 	}
 }
 
 static void try_registers(struct changes *changes, const struct walk_case *walk)
 {
-	static const struct { uint64_t bit; const char *name; } cr4_bits[] = {
-		{ CR4_SMEP, "SMEP" }, { CR4_SMAP, "SMAP" }, { CR4_PKE, "PKE" }, { CR4_PKS, "PKS" },
+	static const struct {
+		uint64_t bit;
+		const char *name;
+	} cr4_bits[] = {
+		{CR4_SMEP, "SMEP"},
+		{CR4_SMAP, "SMAP"},
+		{CR4_PKE, "PKE"},
+		{CR4_PKS, "PKS"},
 	};
 	struct walk_case changed = *walk;
 
 	changed.access ^= ACCESS_AC;
-	offer(changes, &changed, "%s EFLAGS.AC (%s)", walk->access & ACCESS_AC ? "clear" : "set", walk->access & ACCESS_AC ? "CLAC" : "STAC");
+	offer(changes, &changed, "%s EFLAGS.AC (%s)", walk->access & ACCESS_AC ? "clear" : "set",
+	      walk->access & ACCESS_AC ? "CLAC" : "STAC");
 	changed = *walk;
 	changed.regs.cr0 ^= CR0_WP;
 	offer(changes, &changed, "%s CR0.WP", walk->regs.cr0 & CR0_WP ? "clear" : "set");
@@ -229,7 +249,7 @@ static void try_registers(struct changes *changes, const struct walk_case *walk)
 
 unsigned walk_case_changes(const struct walk_case *walk, struct walk_change ret[WALK_CHANGES_MAX])
 {
-	struct changes changes = { ret, 0 };
+	struct changes changes = {ret, 0};
 
 	if (!walk->complete)
 		return 0;

@@ -39,11 +39,16 @@ static const char *accessor(uint64_t access)
 static const char *format_text(const struct regime *regime)
 {
 	switch (regime->levels) {
-	case 2: return "32-bit paging: 2 levels of 4-byte entries";
-	case 3: return "PAE paging: 4 PDPTEs in registers, then 2 levels of 8-byte entries";
-	case 4: return "4-level paging: 8-byte entries, 48-bit linear addresses";
-	case 5: return "5-level paging: 8-byte entries, 57-bit linear addresses";
-	default: return "no paging";
+	case 2:
+		return "32-bit paging: 2 levels of 4-byte entries";
+	case 3:
+		return "PAE paging: 4 PDPTEs in registers, then 2 levels of 8-byte entries";
+	case 4:
+		return "4-level paging: 8-byte entries, 48-bit linear addresses";
+	case 5:
+		return "5-level paging: 8-byte entries, 57-bit linear addresses";
+	default:
+		return "no paging";
 	}
 }
 
@@ -96,9 +101,10 @@ static void tell_bits(const struct walk_story *story, const struct walk_step *st
 	uint64_t entry = step->entry;
 	bool wide = story->regime.format != FORMAT_32;
 
-	strbuf_addf(story->out, "%s %s %s %s %s %s %s %s", entry & PTE_P ? "P" : "-", entry & PTE_W ? "W" : "-", entry & PTE_U ? "U" : "-",
-		    entry & PTE_A ? "A" : "-", entry & PTE_D ? "D" : "-", step->leaf && step->level > LEVEL_4K ? "PS" : "--",
-		    step->leaf && (entry & PTE_G) ? "G" : "-", wide && (entry & PTE_NX) ? "NX" : "--");
+	strbuf_addf(story->out, "%s %s %s %s %s %s %s %s", entry & PTE_P ? "P" : "-", entry & PTE_W ? "W" : "-",
+		    entry & PTE_U ? "U" : "-", entry & PTE_A ? "A" : "-", entry & PTE_D ? "D" : "-",
+		    step->leaf && step->level > LEVEL_4K ? "PS" : "--", step->leaf && (entry & PTE_G) ? "G" : "-",
+		    wide && (entry & PTE_NX) ? "NX" : "--");
 }
 
 static void tell_step(const struct walk_story *story, unsigned n)
@@ -106,8 +112,8 @@ static void tell_step(const struct walk_story *story, unsigned n)
 	const struct walk_step *step = &story->report.steps[n];
 	struct strbuf *out = story->out;
 
-	strbuf_addf(out, "%c %-5s %4u  %#014llx  %016llx  ", story->report.guilty == (int)n ? '>' : ' ', walk_entry_name(step->level),
-		    step_index(story, step->level), (ull)step->entry_gpa, (ull)step->entry);
+	strbuf_addf(out, "%c %-5s %4u  %#014llx  %016llx  ", story->report.guilty == (int)n ? '>' : ' ',
+		    walk_entry_name(step->level), step_index(story, step->level), (ull)step->entry_gpa, (ull)step->entry);
 	tell_bits(story, step);
 	if (step->present && !step->reserved_violation)
 		strbuf_addf(out, "  %c%c%c", step->access & ROLE_ACCESS_W ? 'w' : '-', step->access & ROLE_ACCESS_U ? 'u' : '-',
@@ -149,7 +155,8 @@ static void tell_why_absent(const struct walk_story *story)
 {
 	const struct walk_step *step = last_step(story);
 
-	text_wrapped(story->out, "why:    ", "bit 0 (P) of the %s is clear: the entry maps nothing, and its other bits are not looked at.",
+	text_wrapped(story->out,
+		     "why:    ", "bit 0 (P) of the %s is clear: the entry maps nothing, and its other bits are not looked at.",
 		     walk_entry_name(step->level));
 	text_wrapped(story->out, "rule:   ", "SDM 3, \"Page-Fault Exceptions\": the P flag of the error code is 0.");
 	text_wrapped(story->out, "change: ", "set bit 0 (P) of the %s at %#llx (and let it point where it should)",
@@ -164,23 +171,24 @@ static void tell_why_reserved(const struct walk_story *story)
 	char reason[80];
 
 	if (step->unreadable)
-		text_wrapped(story->out, "why:    ", "nobody's memory stands at %#llx, so the %s reads as all ones.", (ull)step->entry_gpa,
-			     walk_entry_name(step->level));
+		text_wrapped(story->out, "why:    ", "nobody's memory stands at %#llx, so the %s reads as all ones.",
+			     (ull)step->entry_gpa, walk_entry_name(step->level));
 	for (unsigned bit = 64, told = 0; bit-- > 0 && told < 3;) {
 		if (!(bits >> bit & 1))
 			continue;
 		walk_reserved_reason(&story->facts, step, bit, reason, sizeof(reason));
-		text_wrapped(story->out, "why:    ", "bit %u of the %s is set but reserved, because %s.", bit, walk_entry_name(step->level),
-			     reason);
+		text_wrapped(story->out, "why:    ", "bit %u of the %s is set but reserved, because %s.", bit,
+			     walk_entry_name(step->level), reason);
 		told++;
 	}
-	text_wrapped(story->out, "rule:   ", "SDM 3, \"Page-Fault Exceptions\": P and RSVD are set; reserved bits come before rights.");
+	text_wrapped(story->out,
+		     "rule:   ", "SDM 3, \"Page-Fault Exceptions\": P and RSVD are set; reserved bits come before rights.");
 	unsigned count = walk_case_changes(&story->facts, changes);
 	for (unsigned n = 0; n < count; n++)
 		text_wrapped(story->out, "change: ", "%s", changes[n].text);
 	if (!count && (bits & (bits - 1)) == 0)
-		text_wrapped(story->out, "change: ", "clear bit %d of the %s at %#llx", __builtin_ctzll(bits), walk_entry_name(step->level),
-			     (ull)step->entry_gpa);
+		text_wrapped(story->out, "change: ", "clear bit %d of the %s at %#llx", __builtin_ctzll(bits),
+			     walk_entry_name(step->level), (ull)step->entry_gpa);
 }
 
 static void tell_key(const struct walk_story *story)
@@ -190,10 +198,11 @@ static void tell_key(const struct walk_story *story)
 	unsigned key = (unsigned)bits_get(last_step(story)->entry, 62, 59);
 	unsigned rights = (user_page ? facts->pkru : facts->pkrs) >> (2 * key) & 3;
 
-	text_wrapped(story->out, "why:    ", "the page has protection key %u, and %s gives it AD=%u WD=%u.", key, user_page ? "PKRU" : "IA32_PKRS",
-		     rights & 1, rights >> 1);
-	text_wrapped(story->out, "rule:   ", "SDM 3, \"Protection Keys\": %s guards the data of %s pages%s.", user_page ? "PKRU" : "IA32_PKRS",
-		     user_page ? "user" : "supervisor", rights & 1 ? "" : "; WD binds the supervisor only under CR0.WP");
+	text_wrapped(story->out, "why:    ", "the page has protection key %u, and %s gives it AD=%u WD=%u.", key,
+		     user_page ? "PKRU" : "IA32_PKRS", rights & 1, rights >> 1);
+	text_wrapped(story->out, "rule:   ", "SDM 3, \"Protection Keys\": %s guards the data of %s pages%s.",
+		     user_page ? "PKRU" : "IA32_PKRS", user_page ? "user" : "supervisor",
+		     rights & 1 ? "" : "; WD binds the supervisor only under CR0.WP");
 }
 
 static void tell_right(const struct walk_story *story, uint64_t bit, bool set, const char *name, const char *rule)
@@ -238,7 +247,7 @@ static void tell_why_denied(const struct walk_story *story)
 
 static void tell_error_code(const struct walk_story *story)
 {
-	static const char *const names[] = { "P", "W", "U", "RSVD", "I", "PK", "SS" };
+	static const char *const names[] = {"P", "W", "U", "RSVD", "I", "PK", "SS"};
 	uint32_t code = pferr_for_guest(story->report.fault.code);
 
 	strbuf_addf(story->out, "result: #PF, error code %#x:", code);
@@ -272,7 +281,9 @@ static void tell_success(const struct walk_story *story)
 	const struct walk_report *report = &story->report;
 	const struct mmu_regs *regs = mmu_get_regs(story->v->mmu);
 	struct mem_slot *slot = mem_slot_find(story->v->space, regs->smm, gpa_to_gfn(report->gpa));
-	const char *place = !slot ? "nobody's memory: a device, or nothing" : slot->flags & SLOT_READONLY ? "read-only memory" : "memory";
+	const char *place = !slot                         ? "nobody's memory: a device, or nothing"
+			    : slot->flags & SLOT_READONLY ? "read-only memory"
+							  : "memory";
 
 	strbuf_addf(story->out, "result: guest-physical address %#llx, %s\n", (ull)report->gpa, place);
 	if (!report->count)
@@ -289,15 +300,16 @@ static void tell_success(const struct walk_story *story)
 
 void view_walk(struct strbuf *out, struct vcpu *v, gva_t gva, uint64_t access)
 {
-	struct walk_story story = { .out = out, .v = v, .gva = gva };
+	struct walk_story story = {.out = out, .v = v, .gva = gva};
 	struct mmu_cpuid cpuid;
 
 	cpu_model_mmu_facts(&v->model, &cpuid);
 	mmu_explain(v->mmu, gva, access, &story.report);
 	walk_case_make(&story.facts, mmu_get_regs(v->mmu), &cpuid, access, &story.report);
 	regime_from_role(story.report.role, &cpuid, &story.regime);
-	strbuf_addf(out, "page walk of %#llx for a%s %s %s%s\n", (ull)gva, access & PFERR_IMPLICIT_ACCESS ? "n" : "", accessor(access),
-		    verb(access), access & ACCESS_AC && !(access & (PFERR_U | PFERR_FETCH)) ? " with EFLAGS.AC set" : "");
+	strbuf_addf(out, "page walk of %#llx for a%s %s %s%s\n", (ull)gva, access & PFERR_IMPLICIT_ACCESS ? "n" : "",
+		    accessor(access), verb(access),
+		    access & ACCESS_AC && !(access & (PFERR_U | PFERR_FETCH)) ? " with EFLAGS.AC set" : "");
 	if (!story.regime.levels) {
 		strbuf_addf(out, "  CR0.PG is clear: the low 32 bits of a linear address are the physical address\n");
 	} else {

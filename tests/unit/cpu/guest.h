@@ -260,7 +260,7 @@ static inline void guest_start_model(struct guest *g, enum guest_mode mode, cons
 	clock_init(&g->clock);
 	mem_space_init(&g->space);
 	assert_true(mem_slot_add(&g->space, 0, 0, 0, RAM, NULL, 0, &err));
-	g->mmu = mmu_vm_create(&g->space, &(struct mmu_options){.mode = MMU_TDP}, &g->trace);
+	g->mmu = mmu_vm_create(&g->space, &(struct mmu_options){.mode = MMU_TDP, .tlb_entries_log2 = TLB_ENTRIES_LOG2}, &g->trace);
 	assert_non_null(g->mmu);
 	g->blocks = block_cache_create(&g->space, &g->trace);
 	assert_non_null(g->blocks);

@@ -267,6 +267,7 @@ static void test_pae_reload(void **state)
 		assert_int_equal(reach(m, 0x1000, 0).gpa, 0x401000);
 		assert_true(mmu_load_pdptes(m->vcpu, 0x10000));
 		mmu_write_cr3(m->vcpu, 0x10000, false);
+		assert_false(read_hits(m, 0x1000));
 		assert_int_equal(reach(m, 0x1000, 0).gpa, 0x601000);
 		machine_free(m);
 	}

@@ -1,0 +1,38 @@
+/* What a command line asks for, after its options have been read. Texts point into argv. */
+#ifndef UMBRA_CLI_SETTINGS_H
+#define UMBRA_CLI_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WALKS_MAX 8
+
+struct asked_walk {
+	char place[128];      /* a number or a symbol */
+	unsigned access;      /* UMBRA_ACCESS_* */
+};
+
+enum listing { LIST_NONE, LIST_HELP, LIST_VERSION, LIST_DEVICES, LIST_CPUS, LIST_TRACE, LIST_MACHINES };
+
+struct settings {
+	bool qemu;            /* called as a stand-in for QEMU */
+	enum listing listing; /* print this and nothing else */
+	const char *kernel, *append, *initrd, *kind, *cpu;
+	bool load_address_given;
+	uint64_t load_address;
+	uint64_t memory;
+	unsigned cpus;
+	bool shadow;
+	uint64_t limit_nanoseconds, limit_instructions;
+	unsigned check_interval;
+	bool debug_exit, no_debug_exit;
+	bool serial;          /* the serial port is standard input and output */
+	bool debug_console;   /* so is port 0xe9 (output) */
+	const char *trace_groups, *trace_file;
+	bool json, stats, roles, quiet;
+	const char *json_file;
+	struct asked_walk walks[WALKS_MAX];
+	unsigned walk_count;
+};
+
+#endif

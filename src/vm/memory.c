@@ -1,0 +1,146 @@
+/*
+ * The board's memory: RAM around the hole below 4 GiB, text memory, and the little that firmware would have left behind. There is
+ * no firmware code but an IRET, to which all real-mode vectors point, and a halt at the reset vector.
+ *
+ *   0         RAM        conventional memory up to 0x9fc00, then the extended BIOS data area
+ *   0xa0000   -          graphics memory: nobody
+ *   0xb8000   text       32 KiB
+ *   0xc0000   -          option ROMs: nobody
+ *   0xe0000   firmware   ACPI tables; stays writable, as shadowed firmware does
+ *   1 MiB     RAM        up to 3 GiB at most
+ *   4 GiB - 4 KiB        ROM with the reset vector
+ *   4 GiB     RAM        the rest
+ */
+#include <string.h>
+
+#include "dev/acpi.h"
+#include "vm/board.h"
+
+#define LOW_RAM_END 0xa0000ull
+#define FIRMWARE_GPA 0xe0000ull
+#define HIGH_RAM_GPA 0x100000ull
+#define RESET_ROM_GPA 0xfffff000ull
+#define ABOVE_GPA (1ull << 32)
+#define IRET_GPA 0xfff53ull /* F000:FF53, where BIOSes have theirs */
+#define IRET_VECTOR 0xf000ff53u
+#define BIOS_DATA_GPA 0x400ull
+
+static uint64_t low_end(const struct machine *machine)
+{
+	return MIN(machine->config.memory, BOARD_HOLE_GPA);
+}
+
+static uint64_t above_size(const struct machine *machine)
+{
+	return machine->config.memory - low_end(machine);
+}
+
+static bool add_slots(struct machine *machine, struct err *err)
+{
+	const struct {
+		gpa_t gpa;
+		uint64_t size;
+		uint32_t flags;
+	} slots[] = {
+		{0, LOW_RAM_END, 0},
+		{VGA_MEMORY_GPA, VGA_MEMORY_SIZE, 0},
+		{FIRMWARE_GPA, HIGH_RAM_GPA - FIRMWARE_GPA, 0},
+		{HIGH_RAM_GPA, low_end(machine) - HIGH_RAM_GPA, 0},
+		{RESET_ROM_GPA, PAGE_SIZE, SLOT_READONLY},
+		{ABOVE_GPA, above_size(machine), 0},
+	};
+	for (unsigned n = 0; n < ARRAY_LEN(slots); n++)
+		if (slots[n].size && !mem_slot_add(&machine->space, 0, BOARD_SLOT_FIRST + n, slots[n].gpa, slots[n].size, NULL,
+						   slots[n].flags, err))
+			return false;
+	return true;
+}
+
+static bool firmware_write(void *opaque, gpa_t gpa, const void *bytes, size_t length)
+{
+	return mem_write_rom(opaque, 0, gpa, bytes, length);
+}
+
+/* Vectors, and the words of the BIOS data area that boot code reads: serial port, EBDA, equipment, memory, screen. */
+static bool write_bios_data(struct mem_space *space)
+{
+	uint32_t vectors[256];
+	uint8_t data[0x100] = {0};
+	const struct {
+		uint8_t offset;
+		uint16_t value;
+	} words[] = {
+		{0x00, 0x3f8}, {0x0e, BOARD_CONVENTIONAL_END >> 4}, {0x10, 0x0226}, {0x13, BOARD_CONVENTIONAL_END >> 10},
+		{0x49, 3 | VGA_COLUMNS << 8}, {0x4c, 0x1000}, {0x60, 0x0607}, {0x63, 0x3d4},
+	};
+	for (unsigned n = 0; n < ARRAY_LEN(vectors); n++)
+		vectors[n] = IRET_VECTOR;
+	for (unsigned n = 0; n < ARRAY_LEN(words); n++)
+		memcpy(data + words[n].offset, &words[n].value, sizeof(words[n].value));
+	data[0x84] = VGA_ROWS - 1;
+	data[0x85] = 16; /* lines of a character */
+	return mem_write(space, 0, 0, vectors, sizeof(vectors)) && mem_write(space, 0, BIOS_DATA_GPA, data, sizeof(data));
+}
+
+static bool write_code(struct mem_space *space)
+{
+	static const uint8_t iret[] = {0xcf}, halt[] = {0xfa, 0xf4, 0xeb, 0xfd}; /* cli; again: hlt; jmp again */
+	return mem_write(space, 0, IRET_GPA, iret, sizeof(iret)) &&
+	       mem_write_rom(space, 0, RESET_ROM_GPA + 0xff0, halt, sizeof(halt));
+}
+
+static bool write_tables(struct machine *machine)
+{
+	struct acpi_config acpi;
+	uint32_t size;
+
+	acpi_config_init(&acpi);
+	acpi.cpus = machine->config.cpus;
+	acpi.write = firmware_write;
+	acpi.opaque = &machine->space;
+	return acpi_build(&acpi, &size);
+}
+
+/* Blanks in grey on black, as a BIOS clears the screen. */
+static bool write_screen(struct mem_space *space)
+{
+	uint16_t row[VGA_COLUMNS];
+
+	for (unsigned n = 0; n < VGA_COLUMNS; n++)
+		row[n] = 0x0720;
+	for (unsigned n = 0; n < VGA_ROWS; n++)
+		if (!mem_write(space, 0, VGA_MEMORY_GPA + n * sizeof(row), row, sizeof(row)))
+			return false;
+	return true;
+}
+
+bool board_memory_create(struct machine *machine, struct err *err)
+{
+	if (!add_slots(machine, err))
+		return false;
+	rtc_set_memory(&machine->board->rtc, low_end(machine), above_size(machine));
+	if (!write_bios_data(&machine->space) || !write_code(&machine->space) || !write_screen(&machine->space) || !write_tables(machine))
+		return err_set(err, ERR_INTERNAL, "machine: the firmware tables cannot be made");
+	return true;
+}
+
+unsigned board_memory_map(const struct machine *machine, struct load_memory ret_map[BOARD_MAP_MAX])
+{
+	const struct load_memory map[] = {
+		{0, BOARD_CONVENTIONAL_END, LOAD_MEMORY_RAM},
+		{BOARD_CONVENTIONAL_END, LOW_RAM_END - BOARD_CONVENTIONAL_END, LOAD_MEMORY_RESERVED},
+		{FIRMWARE_GPA, HIGH_RAM_GPA - FIRMWARE_GPA, LOAD_MEMORY_RESERVED},
+		{HIGH_RAM_GPA, low_end(machine) - HIGH_RAM_GPA, LOAD_MEMORY_RAM},
+		{IOAPIC_GPA, IOAPIC_SIZE, LOAD_MEMORY_RESERVED},
+		{LAPIC_DEFAULT_GPA, LAPIC_SIZE, LOAD_MEMORY_RESERVED},
+		{RESET_ROM_GPA, PAGE_SIZE, LOAD_MEMORY_RESERVED},
+		{ABOVE_GPA, above_size(machine), LOAD_MEMORY_RAM},
+	};
+	unsigned count = 0;
+
+	_Static_assert(ARRAY_LEN(map) <= BOARD_MAP_MAX, "the map has room");
+	for (unsigned n = 0; n < ARRAY_LEN(map); n++)
+		if (map[n].length)
+			ret_map[count++] = map[n];
+	return count;
+}

@@ -1,0 +1,307 @@
+/*
+ * Turns: which processor runs, for how long, and what happens between. The order is the same on every host: round robin over the
+ * processors that have work, turns of RUN_TURN_MAX instructions while there are several, and time that follows what was retired.
+ * When nobody has work the clock jumps to the next timer.
+ *
+ * A machine is dead when nothing inside it can wake a processor and nobody outside will type.
+ */
+#include "base/bug.h"
+#include "vm/board.h"
+#include "vm/vm.h"
+
+/* Instructions between two looks at the client's limits, and between two looks at its input. */
+#define EXPIRED_INTERVAL (1u << 20)
+#define INPUT_INTERVAL (1u << 16)
+/* What a jump of an idle machine counts as, in instructions, towards these intervals. */
+#define IDLE_WEIGHT 256u
+/* Timers that may pass without waking anybody before an idle machine counts as halted for ever. */
+#define IDLE_JUMPS_MAX (1u << 20)
+
+/* The state of one machine_run() or machine_run_cpu(). */
+struct run {
+	const struct machine_limits *limits;
+	uint64_t instructions_end;
+	uint64_t activity;                  /* instructions, and the weight of idle jumps */
+	uint64_t expired_check, input_check;/* activity at which to look next */
+	unsigned idle_jumps;                /* since somebody had work */
+	struct machine_cpu *cpu;            /* machine_run_cpu: the only one that runs */
+};
+
+static uint64_t turn_elapsed(void *opaque)
+{
+	const struct machine *machine = opaque;
+	return CLOCK_TICKS_PER_INSTRUCTION * vcpu_turn_retired(machine->running->v);
+}
+
+void machine_cut_turn(struct machine *machine)
+{
+	if (!machine->running || machine->turn_cut)
+		return;
+	machine->turn_cut = true;
+	vcpu_stop(machine->running->v);
+	vcpu_kick(machine->running->v);
+}
+
+void machine_wake(struct machine_cpu *cpu)
+{
+	struct machine *machine = cpu->machine;
+	if (machine->running == cpu)
+		vcpu_kick(cpu->v);
+	else if (machine->running && machine->turn_end - machine->clock.base > RUN_TURN_MAX * CLOCK_TICKS_PER_INSTRUCTION)
+		machine_cut_turn(machine); /* a long turn was given because nobody else had work */
+}
+
+void machine_stop(struct machine *machine)
+{
+	machine->stop = 1;
+	for (unsigned n = 0; n < machine->count; n++)
+		vcpu_stop(machine->cpus[n].v);
+}
+
+void machine_answer(struct machine_cpu *cpu, uint64_t value)
+{
+	if (cpu->answer_wanted)
+		vcpu_complete_io(cpu->v, value);
+	cpu->answer_wanted = false;
+}
+
+static int64_t until_deadline(struct machine *machine, int64_t budget)
+{
+	uint64_t deadline = clock_next_deadline(&machine->clock), now = machine->clock.base;
+	if (deadline == CLOCK_NEVER)
+		return budget;
+	if (deadline <= now)
+		return 1;
+	uint64_t instructions = (deadline - now + CLOCK_TICKS_PER_INSTRUCTION - 1) / CLOCK_TICKS_PER_INSTRUCTION;
+	return instructions < (uint64_t)budget ? (int64_t)instructions : budget;
+}
+
+/* PAUSE lets time pass, but no further than the next timer. */
+static void pass_pause(struct machine *machine)
+{
+	uint64_t deadline = clock_next_deadline(&machine->clock);
+	uint64_t until = machine->clock.base + PAUSE_TICKS;
+	machine->clock.base = deadline > machine->clock.base ? MIN(until, deadline) : machine->clock.base;
+}
+
+/* One turn, with what follows from it: the clock, timers, the deadline timer of a guest that wrote its TSC. */
+static void take_turn(struct machine *machine, struct machine_cpu *cpu, int64_t budget)
+{
+	struct vcpu *v = cpu->v;
+	uint64_t before = v->instructions;
+
+	machine->running = cpu;
+	machine->turn_end = machine->clock.base + (uint64_t)budget * CLOCK_TICKS_PER_INSTRUCTION;
+	machine->turn_cut = false;
+	machine->clock.elapsed = turn_elapsed;
+	cpu->exit = vcpu_run(v, budget);
+	machine->clock.elapsed = NULL;
+	machine->clock.base += CLOCK_TICKS_PER_INSTRUCTION * (v->instructions - before);
+	machine->instructions += v->instructions - before;
+	if (cpu->exit == RUN_SHUTDOWN && !cpu->v->init_pending)
+		machine_end(machine, END_TRIPLE_FAULT, 0);
+	machine->end.vcpu = v->index;
+	machine->running = NULL;
+	if (cpu->exit == RUN_BUDGET && v->pause_requested)
+		pass_pause(machine);
+	cpu->answer_wanted = cpu->exit == RUN_IO || cpu->exit == RUN_MMIO;
+	if (cpu->lapic && cpu->tsc_offset != v->tsc_offset) {
+		cpu->tsc_offset = v->tsc_offset;
+		lapic_tsc_changed(cpu->lapic);
+	}
+	clock_run_due(&machine->clock);
+}
+
+static bool was_stopped(struct machine *machine)
+{
+	if (!machine->stop)
+		return false;
+	machine->stop = 0;
+	return true;
+}
+
+/* The next processor that has work, in turn; *ret_several: others have work too. */
+static struct machine_cpu *choose(struct machine *machine, bool *ret_several)
+{
+	struct machine_cpu *chosen = NULL;
+
+	*ret_several = false;
+	for (unsigned n = 0; n < machine->count && !*ret_several; n++) {
+		struct machine_cpu *cpu = &machine->cpus[(machine->next + n) % machine->count];
+		if (!vcpu_has_work(cpu->v))
+			continue;
+		if (chosen)
+			*ret_several = true;
+		else
+			chosen = cpu;
+	}
+	if (chosen)
+		machine->next = (chosen->v->index + 1) % machine->count;
+	return chosen;
+}
+
+/* Whether a timer or a byte from outside could reach a processor that waits. */
+static bool can_be_woken(struct machine *machine)
+{
+	if (!machine->board)
+		return false;
+	if (board_nmi_possible(machine))
+		return true;
+	for (unsigned n = 0; n < machine->count; n++) {
+		const struct vcpu *v = machine->cpus[n].v;
+		if (v->halted && !v->wait_for_sipi && !v->shutdown && (v->rflags & FLAG_IF))
+			return true;
+	}
+	return false;
+}
+
+static void idle(struct machine *machine, struct run *run)
+{
+	uint64_t deadline = clock_next_deadline(&machine->clock);
+	bool input = board_input_possible(machine);
+
+	if (!can_be_woken(machine) || (!input && (deadline == CLOCK_NEVER || run->idle_jumps >= IDLE_JUMPS_MAX))) {
+		machine_end(machine, END_HALTED, 0);
+	} else if (deadline == CLOCK_NEVER) {
+		board_poll_input(machine, true);
+		run->activity += EXPIRED_INTERVAL;
+	} else {
+		if (machine->clock.base < deadline)
+			machine->clock.base = deadline;
+		clock_run_due(&machine->clock);
+		run->idle_jumps++;
+		run->activity += IDLE_WEIGHT;
+	}
+}
+
+/* What the client wants to be asked now and then. False: the run is out of time. */
+static bool look_outside(struct machine *machine, struct run *run)
+{
+	if (run->activity >= run->input_check) {
+		run->input_check = run->activity + INPUT_INTERVAL;
+		board_poll_input(machine, false);
+	}
+	if (run->limits->expired && run->activity >= run->expired_check) {
+		run->expired_check = run->activity + EXPIRED_INTERVAL;
+		return !run->limits->expired(run->limits->opaque);
+	}
+	return machine->instructions < run->instructions_end;
+}
+
+static void give_turn(struct machine *machine, struct run *run, struct machine_cpu *cpu, bool several)
+{
+	uint64_t before = machine->instructions, left = run->instructions_end - before;
+	int64_t budget = several ? RUN_TURN_MAX : LONE_TURN_MAX;
+
+	if (left < (uint64_t)budget)
+		budget = (int64_t)left;
+	take_turn(machine, cpu, until_deadline(machine, budget));
+	run->activity += machine->instructions - before;
+	run->idle_jumps = 0;
+	if (cpu->exit == RUN_IO || cpu->exit == RUN_MMIO || cpu->exit == RUN_MEMORY_FAULT)
+		machine_end(machine, END_EXIT, 0);
+	if (cpu->exit == RUN_MEMORY_FAULT)
+		machine->end.exit_status = ERR_INTERNAL;
+}
+
+static void run_loop(struct machine *machine, struct run *run)
+{
+	bool several;
+
+	while (!machine->ended) {
+		if (was_stopped(machine)) {
+			machine_end(machine, END_STOPPED, 0);
+			break;
+		}
+		if (!look_outside(machine, run)) {
+			machine_end(machine, END_TIMEOUT, 0);
+			break;
+		}
+		struct machine_cpu *cpu = choose(machine, &several);
+		if (cpu)
+			give_turn(machine, run, cpu, several);
+		else
+			idle(machine, run);
+	}
+}
+
+/* Whether the machine is in a state that only a load (or a register write) leaves; the end of the last run stands. */
+static bool stays_ended(struct machine *machine)
+{
+	if (machine->dead || machine->powered_off)
+		return true;
+	machine->ended = false;
+	for (unsigned n = 0; n < machine->count; n++) {
+		if (machine->cpus[n].v->shutdown && !machine->cpus[n].v->init_pending) {
+			machine->end.vcpu = n;
+			machine_end(machine, END_TRIPLE_FAULT, 0);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Calls body; a bug of ours in it leaves the machine dead and everything else in the process alive. */
+static void run_guarded(struct machine *machine, struct run *run, void (*body)(struct machine *, struct run *))
+{
+	struct bug_trap trap;
+
+	bug_trap_arm(&trap);
+	if (setjmp(trap.env)) {
+		machine_end_bug(machine, trap.file, trap.line, trap.what);
+		machine->running = NULL;
+		machine->clock.elapsed = NULL;
+		return;
+	}
+	body(machine, run);
+	bug_trap_disarm(&trap);
+}
+
+static uint64_t instructions_end(const struct machine *machine, uint64_t instructions)
+{
+	bool unlimited = !instructions || instructions >= UINT64_MAX - machine->instructions;
+	return unlimited ? UINT64_MAX : machine->instructions + instructions;
+}
+
+void machine_run(struct machine *machine, const struct machine_limits *limits)
+{
+	struct run run = {.limits = limits, .instructions_end = instructions_end(machine, limits->instructions)};
+
+	if (stays_ended(machine))
+		return;
+	run.expired_check = EXPIRED_INTERVAL;
+	run_guarded(machine, &run, run_loop);
+}
+
+/* Turns of one processor until something is for the client. */
+static void run_alone(struct machine *machine, struct run *run)
+{
+	struct machine_cpu *cpu = run->cpu;
+
+	for (;;) {
+		cpu->exit = RUN_STOPPED;
+		if (was_stopped(machine))
+			return;
+		cpu->exit = RUN_BUDGET;
+		if (machine->instructions >= run->instructions_end)
+			return;
+		int64_t budget = (int64_t)MIN(run->instructions_end - machine->instructions, (uint64_t)LONE_TURN_MAX);
+		take_turn(machine, cpu, until_deadline(machine, budget));
+		bool goes_on = cpu->exit == RUN_STOPPED || (cpu->exit == RUN_BUDGET && !cpu->v->pause_requested);
+		if (!goes_on || machine->ended)
+			return;
+	}
+}
+
+enum run_exit machine_run_cpu(struct machine *machine, unsigned index, uint64_t instructions)
+{
+	struct run run = {.cpu = &machine->cpus[index], .instructions_end = instructions_end(machine, instructions)};
+
+	if (machine->dead || machine->powered_off) {
+		machine->ended = true;
+		return RUN_SHUTDOWN;
+	}
+	machine->ended = false;
+	run_guarded(machine, &run, run_alone);
+	return run.cpu->exit;
+}
