@@ -27,8 +27,10 @@ static const struct feature_bit feature_bits[] = {
 #undef FEATURE
 };
 
+/* Of the leaves with features, leaf 7 alone looks at ECX. */
 static void add_features(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
 {
+	subleaf = leaf == 7 ? subleaf : 0;
 	for (size_t n = 0; n < ARRAY_LEN(feature_bits); n++) {
 		const struct feature_bit *bit = &feature_bits[n];
 		if (bit->leaf == leaf && bit->subleaf == subleaf && feature_in(&model->features, bit->feature))
@@ -67,17 +69,10 @@ static bool apic_enabled(struct vcpu *v)
 	return v->ops->apic_msr_read && v->ops->apic_msr_read(v->machine, v->index, MSR_APIC_BASE, &base) && (base & APIC_BASE_EN);
 }
 
-/*
- * Bits of leaf 1 that are no option: the x87 unit's control instructions, and SSE and SSE2 for the fences, MOVNTI and CLFLUSH that
- * software looks for behind these bits.
- */
-#define LEAF1_EDX_ALWAYS (BIT(0) | BIT(25) | BIT(26))
-
 static void leaf1(struct vcpu *v, uint32_t ret[4])
 {
 	ret[EAX] = signature(&v->model);
 	ret[EBX] = (LINE_SIZE / 8) << 8 | 1u << 16 | apic_id(v) << 24;
-	ret[EDX] |= LEAF1_EDX_ALWAYS;
 	if (!apic_enabled(v))
 		ret[EDX] &= ~(1u << 9);
 }

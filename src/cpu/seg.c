@@ -94,7 +94,7 @@ void segments_drop_privileged(struct vcpu *v, unsigned cpl)
 		struct segment *segment = &v->seg[list[n]];
 		bool conforming = (segment->attr & (SEG_TYPE_CODE | SEG_TYPE_CONFORMING)) == (SEG_TYPE_CODE | SEG_TYPE_CONFORMING);
 		if (!segment->unusable && !conforming && segment_dpl(segment) < cpl)
-			segment_set_null(segment, 0);
+			*segment = (struct segment){.base = segment->base, .unusable = true}; /* 64-bit code still uses the base */
 	}
 }
 

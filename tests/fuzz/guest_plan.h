@@ -28,6 +28,15 @@ struct phase {
 
 #define PLAN_PHASES_MAX 12
 
+struct plan_registers {
+	uint64_t gpr[16], rip, rflags;
+	struct segment seg[SEG_ALL_COUNT];
+	struct table_register gdtr, idtr;
+	uint64_t cr0, cr2, cr3, cr4, efer, dr[4], dr7;
+	uint32_t pkru, pkrs;
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip;
+};
+
 struct guest_plan {
 	enum plan_mode mode;
 	struct cpu_model model;
@@ -39,7 +48,7 @@ struct guest_plan {
 	uint64_t slices;       /* seed of the lengths of turns */
 	unsigned phase_count;
 	struct phase phases[PLAN_PHASES_MAX];
-	struct vcpu *start;    /* only architectural fields mean something */
+	struct plan_registers start;
 	uint8_t ram[PLAN_RAM];
 };
 

@@ -7,12 +7,14 @@
  */
 #include "paging.h"
 
-#define AREA ((word)0x40201000)
+#define AREA area
 #define RETURN_INSTRUCTION 0xc3c3c3c3u
 
+/* Where the program maps its pages: below an entry of its own at every level. */
+static word area = 0x40201000;
 static uint32_t page_a[1024] __attribute__((aligned(4096)));
 static uint32_t page_b[1024] __attribute__((aligned(4096)));
-static uint32_t *const big_page = (uint32_t *)0x2800000;	/* 4 MiB of memory behind the guest, on a boundary of 4 MiB minus 4 MiB */
+static uint32_t *const big_page = (uint32_t *)0x2800000;	/* 4 MiB of memory that nothing else uses */
 
 static const char *const access_names[6] = { "kr", "kw", "kx", "ur", "uw", "ux" };
 
@@ -88,9 +90,15 @@ static void not_present(void)
 	print("leaf absent:");
 	try_all(1, (word)page_a | W | U, P | W | U);
 	print("upper absent:");
-	try_all(1, (word)page_a | P | W | U, W | U);
-	entry_set(AREA, 2, (entry_get(AREA, 2) & ENTRY_ADDRESS) | P | W | U);
-	invalidate_page(AREA);
+	for (unsigned access = 0; access < 6; access++) {
+		uint64_t upper = entry_get(AREA, 2);
+
+		map(AREA, 2, upper & ~P);
+		perform(access, AREA);
+		map(AREA, 2, upper);
+		print_outcome(access, 1);
+	}
+	print("\n");
 }
 
 static void no_execute(void)
@@ -110,6 +118,17 @@ static void no_execute(void)
 	try_all(1, (word)page_a | P | W | U, P | W | U);
 }
 
+static volatile uint32_t *big_page_word;
+
+/* The page that AREA reaches through a large page at big_page, mapped one to one. */
+static void prepare_big_page(void)
+{
+	word inside = ((word)big_page & ~(word)(level_bytes(2) - 1)) + (AREA & (word)(level_bytes(2) - 1));
+
+	map(inside, 1, inside | P | W);
+	big_page_word = (volatile uint32_t *)inside;
+}
+
 static void reserved(const char *name, unsigned level, uint64_t entry)
 {
 	uint64_t before = entry_get(AREA, level);
@@ -117,6 +136,7 @@ static void reserved(const char *name, unsigned level, uint64_t entry)
 	print("%s:", name);
 	for (unsigned access = 0; access < 6; access++) {
 		page_a[0] = RETURN_INSTRUCTION;
+		*big_page_word = RETURN_INSTRUCTION;
 		map(AREA, level, entry);
 		perform(access, AREA);
 		print_outcome(access, level);
@@ -326,11 +346,16 @@ void guest_main(const char *command_line)
 
 	print("paging-modes %s\n", paging_mode_name(mode));
 	paging_start(mode);
+#ifdef __x86_64__
+	area |= mode == PAGING_5 ? 0x00017f8000000000 : 0x7f8000000000;
+	entry_place(area, 1);
+#endif
 	permissions(0);
 	WRITE_CR(0, READ_CR(0) | CR0_WP);
 	not_present();
 	no_execute();
 	WRITE_CR(0, READ_CR(0) | CR0_WP);
+	prepare_big_page();
 	reserved_bits();
 #ifndef __x86_64__
 	if (mode == PAGING_PAE)
