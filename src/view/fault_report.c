@@ -14,7 +14,8 @@
 typedef unsigned long long ull;
 
 #define LAST_EXCEPTIONS 4
-#define OTHER_VCPUS 3
+#define LAST_EXCEPTIONS_BESIDE_FRAMES 2 /* the frames of a triple fault tell the end of the story already */
+#define OTHER_VCPUS 2
 #define SCREEN_COLUMNS 80
 #define SCREEN_ROWS 25
 
@@ -126,7 +127,8 @@ static const struct fault_record *last_exception(const struct vcpu *v, unsigned 
 
 static void add_log(struct strbuf *out, const struct vcpu *v)
 {
-	unsigned count = (unsigned)MIN(v->fault_log_count, (uint64_t)LAST_EXCEPTIONS);
+	uint64_t most = v->shutdown ? LAST_EXCEPTIONS_BESIDE_FRAMES : LAST_EXCEPTIONS;
+	unsigned count = (unsigned)MIN(v->fault_log_count, most);
 
 	strbuf_addf(out, "\nlast exceptions (%llu in all)%s\n", (ull)v->fault_log_count, count ? "" : ": none");
 	for (unsigned back = count; back-- > 0;) {
@@ -241,10 +243,8 @@ static void add_others(struct strbuf *out, const struct view_machine *machine, c
 		const struct vcpu *v = machine->vcpus[n];
 		if (v == subject)
 			continue;
-		if (told++ == OTHER_VCPUS) {
-			strbuf_addf(out, "and %u more\n", machine->count - 1 - OTHER_VCPUS);
+		if (told++ == OTHER_VCPUS)
 			return;
-		}
 		strbuf_addf(out, "vcpu %u: %s at rip %llx after %llu instructions\n", v->index,
 			    v->wait_for_sipi ? "waiting for a start-up IPI"
 			    : v->shutdown    ? "shut down"

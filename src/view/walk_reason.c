@@ -253,7 +253,7 @@ unsigned walk_case_changes(const struct walk_case *walk, struct walk_change ret[
 
 	if (!walk->complete)
 		return 0;
-	for (unsigned step = walk->count; step-- > 0;)
+	for (unsigned step = walk->count; step-- > 0 && changes.count < WALK_CHANGES_MAX / 2;)
 		try_entry(&changes, walk, step);
 	try_keys(&changes, walk);
 	try_registers(&changes, walk);

@@ -53,6 +53,8 @@ struct guest {
 	struct mmu_vm *vm;
 	struct mmu_vcpu *vcpu;
 	struct mmu_hot hot;
+	struct mmu_vcpu *writer; /* without paging: it edits the tables behind the other's back, and lets their shadow go out of sync */
+	struct mmu_hot writer_hot;
 	struct spec_stale *stale; /* undisciplined programs only */
 };
 
@@ -352,7 +354,9 @@ static bool guest_start(struct run *run, unsigned number)
 	memset(&guest->hot, 0, sizeof(guest->hot));
 	guest->vm = mmu_vm_create(&guest->space, &guest->options, &guest->trace);
 	guest->vcpu = guest->vm ? mmu_vcpu_create(guest->vm, &cpuid, &guest->hot) : NULL;
-	return guest->vcpu ? true : failed(run, guest, 0, "no memory for a machine");
+	memset(&guest->writer_hot, 0, sizeof(guest->writer_hot));
+	guest->writer = guest->vcpu ? mmu_vcpu_create(guest->vm, &cpuid, &guest->writer_hot) : NULL;
+	return guest->writer ? true : failed(run, guest, 0, "no memory for a machine");
 }
 
 static void guest_stop(struct guest *guest)
@@ -676,6 +680,23 @@ static void do_slot(struct run *run, const struct op *op)
 	run->dirty = true; /* tables may have come or gone with it */
 }
 
+/* A store to RAM by the second vCPU, at a physical address. */
+static void writer_store(struct guest *guest, uint64_t gpa, const void *value, unsigned size)
+{
+	struct mmu_translation translation;
+	struct mmu_guest_fault fault;
+	uint8_t *host = tlb_write_hit(&guest->writer_hot, guest->writer_hot.bank, gpa, size);
+	bool hit = host;
+	if (!hit) {
+		BUG_ON(!mmu_translate(guest->writer, gpa, PFERR_W, &translation, &fault) || !translation.host || translation.gpa != gpa);
+		host = translation.host;
+	}
+	BUG_ON(gpa_of(&guest->memory, host) != gpa);
+	memcpy(host, value, size);
+	if (!hit && translation.watched)
+		mem_written(&guest->space, translation.slot, gpa, size);
+}
+
 static void do_edit(struct run *run, const struct op *op)
 {
 	unsigned page = op->a % POOL_PAGES, size = entry_size(run->program->mode);
@@ -685,7 +706,10 @@ static void do_edit(struct run *run, const struct op *op)
 	each_guest(run, guest) {
 		uint64_t before = 0;
 		memcpy(&before, guest->memory.ram + gpa, size);
-		BUG_ON(!mem_write(&guest->space, 0, gpa, &op->value, size));
+		if (op->c % 3)
+			writer_store(guest, gpa, &op->value, size);
+		else
+			BUG_ON(!mem_write(&guest->space, 0, gpa, &op->value, size));
 		if (guest->stale)
 			spec_stale_store(guest->stale, gpa, size, before);
 	}

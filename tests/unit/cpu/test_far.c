@@ -105,12 +105,15 @@ static void iretq_restores_everything(void **state)
 {
 	struct guest g;
 	guest_start(&g, GUEST_LONG);
+	g.v->seg[SEG_GS].base = DATA;
 	const uint64_t frame[] = {0x9000, CS64_3, FLAG_AC | FLAG_IF | FLAG_CF | FLAG_RF, 0x6801, DS3};
 	poke(&g, STACK - 40, frame, sizeof(frame));
 	g.v->gpr[REG_RSP] = STACK - 40;
 	RUN(&g, 1, 0x48, 0xcf);
 	assert_int_equal(g.v->cpl, 3);
 	assert_int_equal(g.v->gpr[REG_RSP], 0x6801);
+	assert_int_equal(g.v->seg[SEG_GS].selector, 0);
+	assert_int_equal(g.v->seg[SEG_GS].base, DATA); /* the selector goes, the base stays */
 	assert_int_equal(vcpu_rflags(g.v) & ~FLAG_RF, FLAG_AC | FLAG_IF | FLAG_CF | FLAG_FIXED_1);
 	/* at CPL 3 it may not raise IOPL or clear IF */
 	const uint64_t user[] = {0x9000, CS64_3, FLAG_IOPL, 0x6801, DS3};

@@ -77,7 +77,7 @@ static void tells_the_rule_of_each_denial(void **state)
 		{PTE_P | PTE_NX, 0, 0, PFERR_FETCH, "EFER.NXE=1", "clear bit 63 (NX) of the PTE"},
 		{PTE_P | PTE_U, 0, CR4_SMEP, PFERR_FETCH, "CR4.SMEP=1", "clear CR4.SMEP"},
 		{PTE_P | PTE_U, 0, CR4_SMAP, 0, "CR4.SMAP=1 and EFLAGS.AC=0", "set EFLAGS.AC (STAC)"},
-		{PTE_P | PTE_U, 0, CR4_SMAP, PFERR_IMPLICIT_ACCESS, "implicit supervisor accesses never", "clear CR4.SMAP"},
+		{PTE_P | PTE_U, 0, CR4_SMAP, PFERR_IMPLICIT_ACCESS, "CR4.SMAP=1: implicit supervisor", "clear CR4.SMAP"},
 		{PTE_P | PTE_U | 3ull << 59, 0, CR4_PKE, PFERR_U, "protection key 3, and PKRU gives it AD=1 WD=0", "clear bit 6 (AD of key 3) of PKRU"},
 	};
 	struct scene scene;
