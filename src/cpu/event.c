@@ -253,7 +253,7 @@ static void record_fault(struct vcpu *v, const struct event *event, struct fault
 	ret->cr3 = v->cr3;
 	ret->cs = v->seg[SEG_CS].selector;
 	ret->cpl = v->cpl;
-	ret->instruction_count = v->instructions;
+	ret->instruction_count = v->instructions + vcpu_turn_retired(v);
 	ret->page_fault = event->vector == VEC_PF ? v->page_fault : (struct mmu_guest_fault){0};
 }
 

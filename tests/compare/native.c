@@ -397,11 +397,15 @@ static bool generate_inputs(struct tester *t, struct test_case *c)
 	return (!bit_offset || c->in.gpr[c->insn.reg & 15] == offset) && (!uses_stack(op) || c->in.gpr[REG_RSP] == rsp);
 }
 
-static void generate(struct tester *t, struct test_case *c, unsigned row)
+/* False: no encoding of this row was found in many attempts; 32-bit code has no CMPXCHG16B, for one. */
+static bool generate(struct tester *t, struct test_case *c, unsigned row)
 {
-	do
+	for (unsigned attempt = 0; attempt < 2000; attempt++) {
 		memset(c->bytes, 0, sizeof(c->bytes));
-	while (!generate_bytes(t, c, row) || !generate_inputs(t, c));
+		if (generate_bytes(t, c, row) && generate_inputs(t, c))
+			return true;
+	}
+	return false;
 }
 
 /* ---- the machine -------------------------------------------------------------------------------------------------------- */
@@ -601,14 +605,15 @@ static void run_sequence(struct tester *t)
 		do
 			row = t->rows[below(t, t->row_count)];
 		while (!may_stand_in_sequence(insn_rows[row].op));
-		generate(t, &c, row);
-		if (length + c.insn.length > 60)
+		if (!generate(t, &c, row) || length + c.insn.length > 60)
 			break;
 		memcpy(bytes + length, c.bytes, c.insn.length);
 		length += c.insn.length;
 		if (n == 0)
 			first = c;
 	}
+	if (!length)
+		return;
 	machine_code(t, bytes, length);
 	struct native_state expected = {0}, got = {0};
 	for (unsigned n = 0; n < 16; n++)
@@ -731,8 +736,8 @@ static void run_mode(struct tester *t, const struct options *options, bool narro
 	if (!t->row_count)
 		return;
 	for (unsigned long n = 0; n < options->count; n++) {
-		generate(t, &c, t->rows[n % t->row_count]);
-		run_case(t, &c);
+		if (generate(t, &c, t->rows[n % t->row_count]))
+			run_case(t, &c);
 	}
 	for (unsigned long n = 0; n < options->sequences && !options->only; n++)
 		run_sequence(t);
