@@ -88,23 +88,31 @@ bool value_limit(const char *text, uint64_t *ret_nanoseconds, uint64_t *ret_inst
 	return false;
 }
 
-/* Edits (a letter put in, left out, changed) that make one word of the other. */
+static unsigned least_of(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+/* Edits (a letter put in, left out, changed, or two exchanged) that make one word of the other. */
 static unsigned distance(const char *a, const char *b)
 {
-	unsigned row[WORD_MAX + 1];
+	unsigned rows[3][WORD_MAX + 1]; /* of the prefixes of a that are two letters, one letter and no letter shorter */
+	unsigned *before = rows[0], *above = rows[1], *row = rows[2];
 	size_t columns = strlen(b);
 
 	for (size_t j = 0; j <= columns; j++)
 		row[j] = (unsigned)j;
-	for (size_t i = 0; a[i]; i++) {
-		unsigned diagonal = row[0];
-		row[0] = (unsigned)i + 1;
+	for (size_t i = 1; a[i - 1]; i++) {
+		unsigned *spare = before;
+		before = above;
+		above = row;
+		row = spare;
+		row[0] = (unsigned)i;
 		for (size_t j = 1; j <= columns; j++) {
-			unsigned above = row[j];
-			unsigned best = diagonal + (tolower((unsigned char)a[i]) != tolower((unsigned char)b[j - 1]));
-			best = above + 1 < best ? above + 1 : best;
-			row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-			diagonal = above;
+			bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+			row[j] = least_of(above[j - 1] + !same, least_of(above[j], row[j - 1]) + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				row[j] = least_of(row[j], before[j - 2] + 1);
 		}
 	}
 	return row[columns];

@@ -311,9 +311,12 @@ static struct block *uncached_block(struct vcpu *v, uint64_t linear, const uint8
 		return NULL;
 	}
 	if (result == DECODE_NEED_MORE) {
-		if (available < INSN_MAX_LENGTH && !fetch_across(v, linear, available, bytes))
+		bool ud2 = available >= 2 && bytes[0] == 0x0f && bytes[1] == 0x0b;
+		bool complete = available == INSN_MAX_LENGTH || fetch_across(v, linear, available, bytes);
+		if (!complete && !ud2)
 			return NULL;
-		result = insn_decode(&env, bytes, MIN(INSN_MAX_LENGTH, in_limit), &decoded);
+		/* What might have been a forced-emulation prefix is UD2 if its other bytes cannot be fetched. */
+		result = complete ? insn_decode(&env, bytes, MIN(INSN_MAX_LENGTH, in_limit), &decoded) : DECODE_UD;
 		if (result == DECODE_NEED_MORE) {
 			raise_gp(v, 0);
 			return NULL;

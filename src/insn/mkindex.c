@@ -338,7 +338,8 @@ static bool check_pair(const struct source_row *a, const struct source_row *b, c
 	if (!opcodes_overlap(&a->info, &b->info))
 		return true;
 	if ((a->info.modes & b->info.modes) && !a->info.modrm_form != !b->info.modrm_form)
-		return complain(ret_message, a, "has %s ModRM byte, unlike row %s with the same opcode", a->info.modrm_form ? "a" : "no", b->name);
+		return complain(ret_message, a, "has %s ModRM byte, unlike row %s with the same opcode",
+				a->info.modrm_form ? "a" : "no", b->name);
 	unsigned shared = shared_encodings(&a->info, &b->info);
 	unsigned size_a = shared_encodings(&a->info, &a->info), size_b = shared_encodings(&b->info, &b->info);
 	bool special_case = size_a != size_b && shared == MIN(size_a, size_b);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define USER_CODE32 0x23 /* Linux's selector for 32-bit programs */
+#define USER_DATA 0x2b
 #define GIVEN_FLAGS 0xcd5ull /* the status flags and DF */
 
 /* A signal handler has no argument, so its work stands here. */
@@ -87,6 +88,8 @@ bool native_map_code(uint64_t address, uint64_t size, uint8_t **ret_store)
 bool native_init(void)
 {
 	static uint8_t stack[65536];
+	/* 64-bit code does not look at these; 32-bit code needs them. */
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(USER_DATA));
 	static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 	bool good = sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof(stack)}, NULL) == 0;
