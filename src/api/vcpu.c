@@ -109,7 +109,9 @@ static struct umbra_segment segment_out(const struct segment *s)
 
 static struct segment segment_in(const struct umbra_segment *s)
 {
-	return (struct segment){.base = s->base, .limit = s->limit, .selector = s->selector, .attr = s->attributes, .unusable = s->unusable};
+	return (struct segment){
+		.base = s->base, .limit = s->limit, .selector = s->selector, .attr = s->attributes, .unusable = s->unusable,
+	};
 }
 
 void umbra_vcpu_get_sregs(const struct umbra_vcpu *vcpu, struct umbra_sregs *ret_sregs)

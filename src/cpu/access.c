@@ -83,11 +83,15 @@ static uint64_t access_bits(const struct vcpu *v, uint64_t kind)
 	return kind | (v->cpl == 3 ? PFERR_U : 0) | (v->rflags & FLAG_AC ? ACCESS_AC : 0);
 }
 
-/* Addresses wrap at 4 GiB outside of 64-bit mode. */
-static uint64_t next_page(const struct vcpu *v, uint64_t linear)
+/*
+ * Addresses wrap at 4 GiB outside of 64-bit mode. In compatibility mode the processor's own are 64 bits wide: descriptor tables, and the
+ * stacks on which events are delivered.
+ */
+static uint64_t next_page(const struct vcpu *v, uint64_t linear, uint64_t access)
 {
 	uint64_t next = (linear & PAGE_MASK) + PAGE_SIZE;
-	return v->mode == MODE_LONG ? next : (uint32_t)next;
+	bool wide = v->mode == MODE_LONG || linear >> 32 || (in_long_mode(v) && (access & PFERR_IMPLICIT_ACCESS));
+	return wide ? next : (uint32_t)next;
 }
 
 /* Translates every page of an access before anything is done. */
@@ -101,7 +105,7 @@ static bool span_reach(struct vcpu *v, uint64_t linear, unsigned length, uint64_
 	if (ret->first == length)
 		return true;
 	struct mmu_translation first = ret->part[0];
-	if (!mmu_translate(v->mmu, next_page(v, linear), access, &ret->part[1], &fault))
+	if (!mmu_translate(v->mmu, next_page(v, linear, access), access, &ret->part[1], &fault))
 		return raise_page_fault(v, &fault);
 	/* Filling for the second page may have changed how the first is reached (a page-table page, a reclaimed shadow page). */
 	if (!mmu_translate(v->mmu, linear, access, &ret->part[0], &fault))
@@ -365,8 +369,14 @@ static bool block_access(struct vcpu *v, uint64_t linear, void *buffer, unsigned
 	return write ? span_write(v, NULL, &span, buffer) : span_read(v, NULL, &span, buffer);
 }
 
+/* A table register may hold a base that only another mode, or five levels of paging, can use. */
 static bool system_access(struct vcpu *v, uint64_t linear, void *buffer, unsigned length, uint64_t kind)
 {
+	unsigned bits = vcpu_linear_bits(v);
+	if (UNLIKELY(!in_long_mode(v)))
+		linear = (uint32_t)linear;
+	else if (UNLIKELY(!is_canonical(linear, bits) || !is_canonical(linear + length - 1, bits)))
+		return raise_gp(v, 0);
 	return block_access(v, linear, buffer, length, kind | PFERR_IMPLICIT_ACCESS, v->hot.banks[TLB_SUPER]);
 }
 

@@ -31,12 +31,20 @@ static ALWAYS_INLINE uint64_t linear_rip(const struct vcpu *v, uint64_t rip)
 	return LIKELY(v->code_size == 8) ? rip : (uint32_t)(v->seg[SEG_CS].base + rip);
 }
 
+/* The block at rip, if it ran lately and rip still leads to its bytes; else NULL. */
+static ALWAYS_INLINE struct block *cached_block(const struct vcpu *v, uint64_t rip)
+{
+	struct block *block = v->jump_cache[jump_slot(rip)];
+	bool hit = block && block->rip == rip && block->mode_key == v->mode_key &&
+		   tlb_fetch_hit(&v->hot, linear_rip(v, rip)) == block->host;
+	return LIKELY(hit) ? block : NULL;
+}
+
 unsigned engine_jump(struct vcpu *v, const struct insn *i, uint64_t rip)
 {
 #ifdef UMBRA_CHAINED
-	struct block *block = v->jump_cache[jump_slot(rip)];
-	if (LIKELY(block && block->rip == rip && block->mode_key == v->mode_key &&
-		   tlb_fetch_hit(&v->hot, linear_rip(v, rip)) == block->host))
+	struct block *block = cached_block(v, rip);
+	if (LIKELY(block))
 		return engine_enter(v, block);
 #endif
 	(void)i;
@@ -103,6 +111,11 @@ static bool may_be_cached(const struct vcpu *v, const struct block *block)
 	return block->host && !(v->mode_key & MODE_KEY_ODD_LIMIT);
 }
 
+static bool block_is_poisoned(const struct block *block)
+{
+	return block->insns[0].handler == exec_resync;
+}
+
 unsigned engine_run_blocks(struct vcpu *v)
 {
 	v->link_from = NULL; /* a turn may have ended between a branch and its target, and an event may have led elsewhere */
@@ -110,7 +123,9 @@ unsigned engine_run_blocks(struct vcpu *v)
 		struct block **link = v->link_from;
 		uint64_t epoch = v->blocks_epoch;
 		v->link_from = NULL;
-		struct block *block = block_at_rip(v);
+		struct block *block = epoch == block_cache_epoch(v->blocks) ? cached_block(v, v->rip) : NULL;
+		if (!block || block_is_poisoned(block))
+			block = block_at_rip(v);
 		if (UNLIKELY(block_cache_epoch(v->blocks) != v->blocks_epoch))
 			forget_jumps(v);
 		if (UNLIKELY(!block))

@@ -367,7 +367,7 @@ static unsigned set_ac(struct vcpu *v, const struct insn *i, bool on)
 	}
 	v->rflags = on ? v->rflags | FLAG_AC : v->rflags & ~FLAG_AC;
 	mmu_select_class(&v->hot, false, on);
-	STOP(v, i);
+	NEXT(v, i);
 }
 
 HANDLER(exec_CLAC) { return set_ac(v, i, false); }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cpu/access.h"
+#include "cpu/block.h"
 #include "cpu/event.h"
 #include "cpu/flags.h"
 
@@ -204,8 +205,8 @@ static uint64_t run_limit(const struct vcpu *v, uint64_t count)
 }
 
 /*
- * Repeats until rCX is zero or `until_zf` (0, 1; 2: never) equals ZF. Each iteration is paid for; when the budget is used up or when stepping, the
- * instruction is left and begins again with what rCX holds.
+ * Repeats until rCX is zero or `until_zf` (0, 1; 2: never) equals ZF. Each iteration is paid for; when the budget is used up or
+ * when stepping, the instruction is left and begins again with what rCX holds.
  */
 static ALWAYS_INLINE unsigned repeat(struct vcpu *v, const struct insn *i, iteration *once, run *many, unsigned until_zf)
 {
@@ -223,7 +224,8 @@ static ALWAYS_INLINE unsigned repeat(struct vcpu *v, const struct insn *i, itera
 		v->budget -= (int64_t)done - 1;
 		if (!count || flags_zf(v) == until_zf)
 			break;
-		if (v->stepping || v->budget <= 0)
+		/* Its own bytes may have been stored to: the next iteration is what they say now. */
+		if (v->stepping || v->budget <= 0 || UNLIKELY(i->handler == exec_resync))
 			return engine_stop(v, i, insn_rip(i));
 		v->budget--;
 	}

@@ -73,8 +73,12 @@ static ALWAYS_INLINE uint64_t address_base(const struct vcpu *v, const struct in
 	return v->gpr[i->base] + (uint64_t)i->disp;
 }
 
-#define TYPES_4 uint32_t, int32_t
-#define TYPES_8 uint64_t, int64_t
+/* With FS or GS, whose base counts in 64-bit mode. */
+static ALWAYS_INLINE uint64_t address_segment(const struct vcpu *v, const struct insn *i)
+{
+	return address(v, i) + v->seg[i->seg].base;
+}
+
 #define PLAIN(op) return exec_##op(v, i)
 
 /* Reads of the second operand; R: register rm or reg, I: immediate, M: memory. */
@@ -266,11 +270,22 @@ MOVE_FORMS(32)
 MOVE_FORMS(64)
 LOAD_STORE(32, mem, address)
 LOAD_STORE(64, mem, address)
+LOAD_STORE(32, segment, address_segment)
+LOAD_STORE(64, segment, address_segment)
 LOAD_STORE(32, base, address_base)
 LOAD_STORE(64, base, address_base)
 STORE_IMMEDIATE(8)
 STORE_IMMEDIATE(32)
 STORE_IMMEDIATE(64)
+
+static FAST_HANDLER(MOV_reg_mem_8)
+{
+	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), 1);
+	if (UNLIKELY(!host))
+		PLAIN(MOV);
+	*(uint8_t *)&v->gpr[i->reg] = *host;
+	CHAIN(v, i);
+}
 
 static FAST_HANDLER(MOV_mem_reg_8)
 {
@@ -526,13 +541,27 @@ static insn_handler *choose_alu(const struct insn *i, unsigned op)
 	return NULL;
 }
 
+/* FS and GS relative loads and stores. */
+static insn_handler *choose_mov_segment(const struct insn *i, unsigned first, unsigned second)
+{
+	if (i->addrsize != 8 || i->opsize < 4)
+		return NULL;
+	if (first == OPERAND_G && second == OPERAND_E)
+		return i->opsize == 8 ? MOV_reg_segment_64 : MOV_reg_segment_32;
+	if (first == OPERAND_E && second == OPERAND_G)
+		return i->opsize == 8 ? MOV_segment_reg_64 : MOV_segment_reg_32;
+	return NULL;
+}
+
 static insn_handler *choose_mov(const struct insn *i)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
 	unsigned first = row->operands[0].kind, second = row->operands[1].kind, wide = i->opsize == 8;
 	bool memory = i->flags & INSN_MEM;
 	if (memory && !simple_memory(i))
-		return NULL;
+		return choose_mov_segment(i, first, second);
+	if (memory && i->opsize == 1 && first == OPERAND_G && second == OPERAND_E)
+		return i->reg < REG_HIGH_BYTE ? MOV_reg_mem_8 : NULL;
 	if (memory && i->opsize == 1 && first == OPERAND_E)
 		return second == OPERAND_I ? MOV_mem_imm_8 : second == OPERAND_G && i->reg < REG_HIGH_BYTE ? MOV_mem_reg_8 : NULL;
 	if (i->opsize < 4)

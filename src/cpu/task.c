@@ -167,13 +167,25 @@ static void load_registers(struct vcpu *v, const struct new_task *task, enum tas
 		v->gpr[n] = task->gpr[n];
 }
 
-/* Until they are loaded one by one, the segment registers hold their selectors and nothing else. */
+/*
+ * Until they are loaded one by one, the segment registers hold their selectors and nothing else. In a task of virtual-8086 mode nothing
+ * more is needed, so that a fault over the LDT finds them whole.
+ */
 static void load_selectors(struct vcpu *v, const struct new_task *task)
 {
-	for (unsigned n = 0; n < SEG_COUNT; n++)
-		segment_set_null(&v->seg[n], task->seg[n]);
+	bool v8086 = v->rflags & FLAG_VM;
 	segment_set_null(&v->seg[SEG_LDTR], task->ldt);
-	unsigned cpl = v->rflags & FLAG_VM ? 3 : SEL_RPL(task->seg[SEG_CS]);
+	for (unsigned n = 0; n < SEG_COUNT; n++) {
+		if (v8086)
+			segment_load_real(v, (enum seg)n, task->seg[n]);
+		else
+			segment_set_null(&v->seg[n], task->seg[n]);
+	}
+	if (v8086) {
+		vcpu_update_mode(v);
+		return;
+	}
+	unsigned cpl = SEL_RPL(task->seg[SEG_CS]);
 	v->seg[SEG_SS].attr = (uint16_t)(cpl << SEG_ATTR_DPL_SHIFT | SEG_ATTR_D);
 	v->seg[SEG_CS].attr = SEG_ATTR_D;
 	vcpu_update_mode(v);
@@ -260,11 +272,8 @@ static bool load_data(struct vcpu *v, enum seg seg, uint16_t selector, unsigned 
 static bool load_segments(struct vcpu *v, const struct new_task *task)
 {
 	static const uint8_t data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
-	if (v->rflags & FLAG_VM) {
-		for (unsigned n = 0; n < SEG_COUNT; n++)
-			segment_load_real(v, (enum seg)n, task->seg[n]);
+	if (v->rflags & FLAG_VM)
 		return true;
-	}
 	unsigned cpl = SEL_RPL(task->seg[SEG_CS]);
 	if (!load_stack(v, task->seg[SEG_SS], cpl) || !load_code(v, task->seg[SEG_CS]))
 		return false;

@@ -163,15 +163,16 @@ void vcpu_update_mode(struct vcpu *v)
 	v->code_size = v->mode == MODE_LONG ? 8 : (uint8_t)size_of_default(&v->seg[SEG_CS]);
 	v->stack_size = v->mode == MODE_LONG ? 8 : (uint8_t)size_of_default(&v->seg[SEG_SS]);
 	v->flat_read = v->flat_write = 0;
-	for (unsigned n = 0; n < SEG_COUNT; n++) {
+	for (unsigned n = 0; n < SEG_COUNT && v->mode != MODE_LONG; n++) { /* 64-bit mode does not ask */
 		if (!is_flat(&v->seg[n]))
 			continue;
 		v->flat_read |= (uint8_t)(segment_readable(&v->seg[n]) << n);
 		v->flat_write |= (uint8_t)(segment_writable(&v->seg[n]) << n);
 	}
 	uint32_t limit = v->seg[SEG_CS].limit;
-	bool odd = v->code_size != 8 && limit != 0xffffffffu && !(v->code_size == 2 && limit == 0xffff);
-	v->mode_key = v->code_size | (odd ? MODE_KEY_ODD_LIMIT : 0);
+	bool small = v->code_size == 2 && limit == 0xffff;
+	bool odd = v->code_size != 8 && limit != 0xffffffffu && !small;
+	v->mode_key = v->code_size | (odd ? MODE_KEY_ODD_LIMIT : 0) | (small ? MODE_KEY_64K_LIMIT : 0);
 	mmu_select_class(&v->hot, v->cpl == 3, v->rflags & FLAG_AC);
 }
 

@@ -220,8 +220,9 @@ struct vcpu {
 	unsigned fault_chain_length;
 };
 
-/* mode_key: code size in bits 3:0, and whether CS has a limit that is neither 4 GiB nor (16-bit code) 64 KiB. */
+/* mode_key: code size in bits 3:0, and whether CS has a limit of 64 KiB (16-bit code) or one that is neither that nor 4 GiB. */
 #define MODE_KEY_ODD_LIMIT 0x10u
+#define MODE_KEY_64K_LIMIT 0x20u
 
 #define SHADOW_STI 1u
 #define SHADOW_MOV_SS 2u

@@ -39,8 +39,8 @@ struct tlb_bank_state {
 };
 
 /*
- * The guest table pages that a world was filled from, for revival: an open hash. Each is watched (PAGE_FLAG_TABLE); a store to one
- * sets `modified`.
+ * The guest table pages that a world was filled from, for revival: an open hash. Each is watched (PAGE_FLAG_TABLE); a store to one, or
+ * the end of the monitor's watch under shadow, sets `modified`.
  */
 #define TABLE_SET_SIZE 256
 #define TABLE_SET_MOST 192
@@ -76,6 +76,8 @@ struct tlb {
 	unsigned world_count, bank_count, bank_limit;
 	uint64_t clock;
 	bool revival;
+	bool fetch_displaced; /* a fetch entry made way for another since fetch_epoch was raised */
+	bool one_entry; /* asked for a single read entry and a single write entry a bank */
 	struct stage2_cache stage2;
 	/* Regimes made lately: a toggle of CR0.WP comes back to one. A slot whose role is not valid is free. */
 	struct regime regimes[REGIME_CACHE];
@@ -89,7 +91,7 @@ struct tlb_fill {
 	struct mem_slot *slot;
 	gfn_t gfn;
 	bool read, write, fetch;
-	bool global;
+	bool global; /* the guest's leaf has G, whatever CR4.PGE is: a world may be revived after a change of it */
 	unsigned guest_level;
 	bool user_page;
 	unsigned pkey;
@@ -97,8 +99,13 @@ struct tlb_fill {
 
 /* Enters it into the bank of that class of the current world. Without memory for a bank nothing is entered. */
 void tlb_enter(struct mmu_vcpu *vcpu, enum tlb_class tlb_class, const struct tlb_fill *fill);
-/* The current world was filled by this walk: lists and watches its tables. tdp only. */
+/* tdp: the current world was filled by this walk: lists and watches its tables. */
 void tlb_list_tables(struct mmu_vcpu *vcpu, const struct walk_result *walk);
+/*
+ * Shadow: the current world is filled from an entry that was made from the guest's table of this level at gfn. followed: the monitor
+ * hears of every store to it until it says tlb_table_lost().
+ */
+void tlb_list_table(struct mmu_vcpu *vcpu, unsigned level, gfn_t gfn, bool followed);
 /* The architecture orders a flush of one PCID's non-global translations, or of all. Takes effect with the next selection. */
 void tlb_stale_pcid(struct mmu_vcpu *vcpu, unsigned pcid);
 void tlb_stale_all(struct mmu_vcpu *vcpu);

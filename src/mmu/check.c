@@ -255,7 +255,8 @@ static bool check_unsync_counts(struct checker *c, const struct shadow_page *sp)
 		}
 		bits += bit;
 		if (bit != wanted)
-			return violated(c, "INV-10: " AT_ENTRY " leads to %s unsync page, but its bit is %d", WHERE(sp), i, wanted ? "an" : "no", bit);
+			return violated(c, "INV-10: " AT_ENTRY " leads to %s unsync page, but its bit is %d", WHERE(sp), i,
+					wanted ? "an" : "no", bit);
 	}
 	if (bits != sp->unsync_children)
 		return violated(c, "INV-10: " AT " has %u bits, and counts %u unsync children", WHERE(sp), bits, sp->unsync_children);
@@ -274,7 +275,8 @@ static bool check_child_role(struct checker *c, const struct shadow_page *sp, un
 	if (child->role.level != wanted.level)
 		return violated(c, "INV-2: " AT_ENTRY " points to a page of level %u", WHERE(sp), index, child->role.level);
 	if (child->role.word != wanted.word)
-		return violated(c, "INV-3: " AT_ENTRY " points to role %#x, which is not derived from it", WHERE(sp), index, child->role.word);
+		return violated(c, "INV-3: " AT_ENTRY " points to role %#x, which is not derived from it", WHERE(sp), index,
+				child->role.word);
 	return true;
 }
 
@@ -297,15 +299,17 @@ static bool check_guest_link(struct checker *c, const struct shadow_page *sp, un
 		return violated(c, "INV-12: " AT_ENTRY " is linked, the guest's is absent or not accessed", WHERE(sp), index);
 	unsigned access = sp->role.access & guest.access;
 	if (child->role.direct != guest.large)
-		return violated(c, "INV-3: " AT_ENTRY " leads to a page that is%s direct", WHERE(sp), index, child->role.direct ? "" : " not");
+		return violated(c, "INV-3: " AT_ENTRY " leads to a page that is%s direct", WHERE(sp), index,
+				child->role.direct ? "" : " not");
 	if (child->gfn != guest.gfn)
-		return violated(c, "INV-6: " AT_ENTRY " leads to gfn %#llx, the guest's to %#llx", WHERE(sp), index, (unsigned long long)child->gfn,
-				(unsigned long long)guest.gfn);
+		return violated(c, "INV-6: " AT_ENTRY " leads to gfn %#llx, the guest's to %#llx", WHERE(sp), index,
+				(unsigned long long)child->gfn, (unsigned long long)guest.gfn);
 	/* While the guest's large page is clean, ours is not writable; it may stay so where nobody stores through this entry. */
 	bool clean = guest.large && child->role.access == (access & ~ROLE_ACCESS_W);
 	bool full = child->role.access == access && (!guest.large || guest.dirty || guest.read_only_table || !(access & ROLE_ACCESS_W));
 	if (!clean && !full)
-		return violated(c, "INV-4: " AT_ENTRY " leads to access %u, the guest's path gives %u", WHERE(sp), index, child->role.access, access);
+		return violated(c, "INV-4: " AT_ENTRY " leads to access %u, the guest's path gives %u", WHERE(sp), index,
+				child->role.access, access);
 	return true;
 }
 
@@ -512,7 +516,8 @@ static bool check_rmaps_of_page(struct checker *c, const struct facts *facts)
 		if (slot->size >> PAGE_SHIFT > SMALL_SLOT_PAGES && !check_rmap(c, slot, gfn))
 			return false;
 		if (!(facts->in_rmap[i / 64] >> (i % 64) & 1))
-			return violated(c, "INV-5: the leaf " AT_ENTRY " is not in the reverse map of gfn %#llx", WHERE(sp), i, (unsigned long long)gfn);
+			return violated(c, "INV-5: the leaf " AT_ENTRY " is not in the reverse map of gfn %#llx", WHERE(sp), i,
+					(unsigned long long)gfn);
 	}
 	return true;
 }
@@ -567,8 +572,8 @@ static bool check_tracking_in(struct checker *c, struct mem_slot *slot, gfn_t gf
 	uint64_t page = gfn - gpa_to_gfn(slot->gpa);
 	bool watched = slot->page_flags[page] & PAGE_FLAG_TABLE;
 	if (slot->track[page] != users.upper)
-		return violated(c, "INV-8: gfn %#llx is tracked %u times, for %u tables above level 1", (unsigned long long)gfn, slot->track[page],
-				users.upper);
+		return violated(c, "INV-8: gfn %#llx is tracked %u times, for %u tables above level 1", (unsigned long long)gfn,
+				slot->track[page], users.upper);
 	if (users.synced && !watched)
 		return violated(c, "INV-9: gfn %#llx has a shadow in sync, and nobody watches it", (unsigned long long)gfn);
 	return users.synced ? check_not_writable(c, slot, gfn, &users) : true;
@@ -702,7 +707,9 @@ static bool same_regime(const struct regime *a, const struct regime *b)
 static bool check_vcpu(struct checker *c, const struct mmu_vcpu *vcpu)
 {
 	const struct mmu_regs *regs = &vcpu->regs;
-	struct role_regs role_regs = {.cr0 = regs->cr0, .cr4 = regs->cr4, .efer = regs->efer, .smm = regs->smm, .guest_mode = regs->guest_mode};
+	struct role_regs role_regs = {
+		.cr0 = regs->cr0, .cr4 = regs->cr4, .efer = regs->efer, .smm = regs->smm, .guest_mode = regs->guest_mode,
+	};
 	union cpu_role role = role_for_cpu(&role_regs);
 	struct regime regime;
 	if (vcpu->walk.cpu_role.word != role.word)

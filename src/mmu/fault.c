@@ -26,9 +26,14 @@ static uint64_t clean_code(struct mmu_vcpu *vcpu, uint64_t code)
 	return code & ~PFERR_SYNTHETIC;
 }
 
-/* What the guest's walk is asked. The code does not say whether EFLAGS.AC was set or the access was implicit: the vCPU does. */
+/*
+ * What the guest's walk is asked. The code does not say whether EFLAGS.AC was set or the access was implicit: the vCPU does. A store that
+ * is a fetch too is nobody's; it must be allowed as the store that it may become (FAULT_EMULATE).
+ */
 static uint64_t walk_access(const struct mmu_vcpu *vcpu, uint64_t code)
 {
+	if (code & PFERR_W)
+		code &= ~PFERR_FETCH;
 	return (code & (PFERR_W | PFERR_U | PFERR_FETCH | PFERR_IMPLICIT_ACCESS)) | vcpu->unspoken_access;
 }
 
@@ -144,6 +149,8 @@ static enum mmu_fault_class handle_walked(struct mmu_vcpu *vcpu, struct fault *f
 	if (!fault->no_slot && (vm->head.space->updating || vm->head.space->generation != fault->generation))
 		return FAULT_RETRY;
 	find_host(fault);
+	if ((fault->code & PFERR_PRIVATE_ACCESS) && fault->write && !fault->host_writable)
+		return FAULT_MEMORY_EXIT; /* nor can its stores be emulated: nobody sees the data */
 	shadow_reclaim(vm);
 	mmu_step(vm, STEP_AFTER_RECLAIM);
 	if (!fault_is_stale(vcpu, fault))

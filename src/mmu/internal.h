@@ -1,7 +1,7 @@
 /*
  * What the files of this directory share and nobody else may see: the objects. See docs/MMU.md for how they hang together.
  *
- * Two parties: the processor (walk.c, regime.c, perm.c, tlb.c, translate.c) and the monitor (everything else). The processor
+ * Two parties: the processor (walk.c, regime.c, tlb.c, translate.c) and the monitor (everything else). The processor
  * reads the tables it is given; only the monitor writes them.
  */
 #ifndef UMBRA_MMU_INTERNAL_H
@@ -47,8 +47,6 @@ struct mmu_vcpu {
 	struct mmu root_mmu, guest_mmu;
 	struct mmu *mmu;             /* the one in use */
 	struct tlb *tlb;
-	/* The last MMIO answer: (gva page, gfn, access, generation); see mmio.c or fault.c. */
-	struct { gva_t gva; gfn_t gfn; unsigned access; uint64_t generation; bool valid; } mmio;
 	unsigned index;
 	struct mmu_vcpu *next; /* in vm->vcpus */
 	/*

@@ -1,4 +1,8 @@
-/* A look-up in the tables in use that also tells which guest page a leaf was made for. For translate.c; root.c has the walk. */
+/*
+ * Look-ups in the tables in use that tell more than the entry: which guest page a leaf was made for, and from which guest tables. For
+ * translate.c; root.c has the walk.
+ */
+#include "mmu/bank.h"
 #include "mmu/shadow.h"
 
 uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn)
@@ -13,4 +17,15 @@ uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned
 		return 0;
 	*ret_gfn = shadow_entry_gfn(sp, index) + ((address & (level_span(*ret_level) - 1)) >> PAGE_SHIFT);
 	return spte;
+}
+
+void spte_list_tables(struct mmu_vcpu *vcpu, uint64_t address)
+{
+	const struct shadow_page *sp = root_top(vcpu->mmu, address);
+
+	while (sp && !sp->role.direct) {
+		tlb_list_table(vcpu, sp->role.level, sp->gfn, sp->accounted && !sp->unsync);
+		uint64_t spte = spte_read(&sp->spt[level_index(address, sp->role.level)]);
+		sp = spte_is_table(spte) ? spte_child(spte) : NULL;
+	}
 }

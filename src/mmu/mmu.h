@@ -1,9 +1,9 @@
 /*
  * The face of the MMU: everything that the processor (cpu/) and the machine (vm/) may know about it.
  *
- * A struct mmu_vm is a machine's cache of shadow pages over one guest-physical memory. A struct mmu_vcpu is one processor's view: its pagewalk,
- * its mmu objects, its TLB. The processor tells it of every register that bears on translation, after having validated it, and
- * asks it for translations where the TLB has none.
+ * A struct mmu_vm is a machine's cache of shadow pages over one guest-physical memory. A struct mmu_vcpu is one processor's view: its
+ * pagewalk, its mmu objects, its TLB. The processor tells it of every register that bears on translation, after having validated it,
+ * and asks it for translations where the TLB has none.
  *
  * Threads: everything of one mmu_vm belongs to one thread at a time. Lock order for the day that changes: docs/MMU.md.
  */

@@ -47,6 +47,9 @@ uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *re
 /* The same, and the gfn of the 4 KiB page at `address` where the last spte is a leaf (lookup.c). */
 uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn);
 
+/* Tells the TLB (tlb_list_table) of each guest table on the path to the leaf at `address`, which is there (lookup.c). */
+void spte_list_tables(struct mmu_vcpu *vcpu, uint64_t address);
+
 /* Counts an exit and runs the checker when it is due. */
 void monitor_exit(struct mmu_vm *vm);
 

@@ -1,10 +1,12 @@
 /*
  * What survives a flush. Where the architecture orders one (MOV CR3 without PCID, INVPCID 1 to 3, a toggle of CR4.PGE), a world's
- * translations may be kept if they are provably what its tables say: under tdp each world lists the guest table pages it was filled
- * from, those pages are watched, and a store to one condemns the world. Works with tlb.c, which asks at selection, and
- * with the monitor's listener, which tells of the stores.
+ * translations may be kept if they are provably what its tables say: each world lists the guest table pages it was filled from, and a
+ * store to one condemns the world. Works with tlb.c, which asks at selection, and with the monitor, which tells of the stores (track.c).
  *
- * A store also ends the watch, so that a guest that edits its tables pays once per page and flush, not once per edit.
+ * Under tdp this file watches the pages that it lists. A store also ends the watch, so that a guest that edits its tables pays once per
+ * page and flush, not once per edit. Under shadow the monitor watches a table for as long as it has a shadow in sync; when that ends,
+ * stores may go unseen, and the worlds that list the table are condemned as well.
+ *
  * The processor's own A and D updates are no stores: they never make a kept translation wrong.
  */
 #include "mmu/bank.h"
@@ -69,6 +71,27 @@ void tlb_list_tables(struct mmu_vcpu *vcpu, const struct walk_result *walk)
 	}
 }
 
+void tlb_list_table(struct mmu_vcpu *vcpu, unsigned level, gfn_t gfn, bool followed)
+{
+	struct table_set *set = &vcpu->tlb->current->tables;
+
+	if (!vcpu->tlb->revival || set->modified || set->incomplete)
+		return;
+	/* Asked before what was listed last: two shadows of one table may differ in this. */
+	if (!followed || set->count == TABLE_SET_MOST) {
+		set->incomplete = true;
+		return;
+	}
+	if (set->last[level] == gfn + 1)
+		return;
+	set->last[level] = gfn + 1;
+	unsigned place = set_place(set, gfn);
+	if (set->keys[place])
+		return;
+	set->keys[place] = gfn + 1;
+	set->count++;
+}
+
 static void condemn(struct mmu_vcpu *vcpu, gfn_t gfn)
 {
 	struct tlb *tlb = vcpu->tlb;
@@ -80,16 +103,21 @@ static void condemn(struct mmu_vcpu *vcpu, gfn_t gfn)
 	}
 }
 
+void tlb_table_lost(struct mmu_vm *vm, gfn_t gfn)
+{
+	for (struct mmu_vcpu *vcpu = vm_head(vm)->vcpus; vcpu; vcpu = vcpu->next)
+		if (vcpu->tlb)
+			condemn(vcpu, gfn);
+}
+
 void tlb_table_written(struct mmu_vm *vm, gpa_t gpa)
 {
 	struct mmu_vm_head *head = vm_head(vm);
 	gfn_t gfn = gpa_to_gfn(gpa);
 
+	tlb_table_lost(vm, gfn);
 	if (head->options.mode != MMU_TDP)
-		return;
-	for (struct mmu_vcpu *vcpu = head->vcpus; vcpu; vcpu = vcpu->next)
-		if (vcpu->tlb)
-			condemn(vcpu, gfn);
+		return; /* the watch is the monitor's */
 	for (unsigned as_id = 0; as_id < MEM_AS_COUNT; as_id++) {
 		struct mem_slot *slot = mem_slot_find(head->space, as_id, gfn);
 		if (slot)

@@ -5,8 +5,8 @@
  * latched PDPTEs or from the four quarters of the page directory; these are cheap to find again and are not remembered.
  *
  * What an entry of the guest means depends on a little more than the role of its shadow page: CR4.PSE, EFER.LMA (PAE paging reserves
- * bits that 4-level paging ignores), MAXPHYADDR and features of CPUID decide which bits are reserved or make a large page. These hardly ever change, so the cache holds pages of one meaning
- * at a time, and a root load under another one zaps everything.
+ * bits that 4-level paging ignores), MAXPHYADDR and features of CPUID decide which bits are reserved or make a large page. These hardly
+ * ever change, so the cache holds pages of one meaning at a time, and a root load under another one zaps everything.
  */
 #include "arch/cr.h"
 #include "mmu/shadow.h"

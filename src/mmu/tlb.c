@@ -2,8 +2,9 @@
  * The software TLB: a pool of banks per vCPU, and the worlds that own them. Works with bank.h (structures), translate.c (fills),
  * revive.c (what survives a flush) and regs.c (what orders one). The hit path is in tlb.h and knows nothing of this.
  *
- * fetch_epoch is raised whenever a fetch translation may have become another one: at a change of world, at every invalidation of
- * an address, when a bank is emptied. Not when an entry is merely displaced, and not when a world is revived.
+ * fetch_epoch is raised whenever a fetch translation may have become another one: at a change of world, when a bank is emptied, and at
+ * an invalidation of an address that finds a fetch entry, or may have missed one because it was displaced. Not when an entry is merely
+ * displaced, and not when a world is revived.
  */
 #include "arch/cr.h"
 #include "base/alloc.h"
@@ -77,12 +78,30 @@ static void bank_enter(struct tlb_bank *bank, enum tlb_kind kind, uint64_t index
 	*entry = (struct tlb_entry){ page, (uintptr_t)host_page - page };
 }
 
-static void bank_drop_range(struct tlb_bank *bank, gva_t gva, unsigned shift)
+/*
+ * A TLB of one entry has two places, of which one is taken at a time: an access that crosses into the page of the only entry would hit
+ * if both of its pages selected the same place.
+ */
+static void bank_drop_neighbours(struct tlb_bank *bank, uint64_t index, const struct tlb_fill *fill)
 {
+	if (fill->read && is_page_tag(bank->read[index ^ 1].tag))
+		entry_drop(&bank->read[index ^ 1]);
+	if (fill->write && is_page_tag(bank->write[index ^ 1].tag))
+		entry_drop(&bank->write[index ^ 1]);
+}
+
+/* True if a fetch entry went. */
+static bool bank_drop_range(struct tlb_bank *bank, gva_t gva, unsigned shift)
+{
+	bool fetch_dropped = false;
+
 	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++)
 		bank_for_each(bank, kind, entry)
-			if (is_page_tag(entry->tag) && entry->tag >> shift == gva >> shift)
+			if (is_page_tag(entry->tag) && entry->tag >> shift == gva >> shift) {
 				entry_drop(entry);
+				fetch_dropped |= kind == TLB_FETCH;
+			}
+	return fetch_dropped;
 }
 
 static void filter_add(struct range_filter *filter, uint64_t number)
@@ -97,21 +116,26 @@ static bool filter_may_have(const struct range_filter *filter, uint64_t number)
 	return filter->bits[hash & 3] & BIT(hash >> 8 & 63);
 }
 
-static void bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva, unsigned large_shift)
+/* True if a fetch entry went. */
+static bool bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva, unsigned large_shift)
 {
 	struct tlb_bank_state *state = bank->state;
 	gva_t page = gva & PAGE_MASK;
+	bool fetch_dropped = false;
 
 	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++) {
 		uint64_t mask = kind == TLB_FETCH ? hot->fetch_mask : hot->index_mask;
 		struct tlb_entry *entry = &bank_entries(bank, kind)[gva >> PAGE_SHIFT & mask];
-		if (entry->tag == page)
+		if (entry->tag == page) {
 			entry_drop(entry);
+			fetch_dropped |= kind == TLB_FETCH;
+		}
 	}
 	if (filter_may_have(&state->large, gva >> large_shift))
-		bank_drop_range(bank, gva, large_shift);
+		fetch_dropped |= bank_drop_range(bank, gva, large_shift);
 	if (filter_may_have(&state->huge, gva >> 30))
-		bank_drop_range(bank, gva, 30);
+		fetch_dropped |= bank_drop_range(bank, gva, 30);
+	return fetch_dropped;
 }
 
 static void bank_drop_host(struct tlb_bank *bank, uintptr_t host_page, bool writable_only)
@@ -179,6 +203,20 @@ static struct tlb_bank *bank_steal(struct tlb *tlb)
 	return oldest;
 }
 
+/* ---- the epoch of fetches ------------------------------------------------------------------------------------------------------ */
+
+static void raise_fetch_epoch(struct mmu_vcpu *vcpu)
+{
+	vcpu->hot->fetch_epoch++;
+	vcpu->tlb->fetch_displaced = false;
+}
+
+/* Before a fetch entry is entered: whoever has followed the one in its place may still be doing so. */
+static void note_displaced(struct mmu_vcpu *vcpu, const struct tlb_entry *entry, gva_t page)
+{
+	vcpu->tlb->fetch_displaced |= is_page_tag(entry->tag) && entry->tag != page;
+}
+
 /* ---- worlds ------------------------------------------------------------------------------------------------------------------ */
 
 static void world_empty(struct mmu_vcpu *vcpu, struct tlb_world *world)
@@ -188,7 +226,7 @@ static void world_empty(struct mmu_vcpu *vcpu, struct tlb_world *world)
 			bank_clear(world->banks[i]);
 	table_set_clear(&world->tables);
 	world->stale = false;
-	vcpu->hot->fetch_epoch++;
+	raise_fetch_epoch(vcpu);
 	trace_count(vm_head(vcpu->vm)->trace, COUNT_TLB_FLUSHES);
 }
 
@@ -332,7 +370,7 @@ void tlb_select_banks(struct mmu_vcpu *vcpu)
 	if (!world || !world->live || !world_is(world, &key)) {
 		world = world_find(vcpu, &key);
 		tlb->current = world;
-		vcpu->hot->fetch_epoch++;
+		raise_fetch_epoch(vcpu);
 		trace_count(vm_head(vcpu->vm)->trace, COUNT_BANK_SWITCHES);
 	}
 	world->last_used = ++tlb->clock;
@@ -389,14 +427,19 @@ void tlb_enter(struct mmu_vcpu *vcpu, enum tlb_class tlb_class, const struct tlb
 
 	if (!bank)
 		return;
+	if (vcpu->tlb->one_entry)
+		bank_drop_neighbours(bank, index, fill);
 	if (fill->read)
 		bank_enter(bank, TLB_READ, index, page, fill->host_page);
 	if (fill->write) {
 		*mem_page_flags(fill->slot, fill->gfn) |= PAGE_FLAG_WRITE_CACHED;
 		bank_enter(bank, TLB_WRITE, index, page, fill->host_page);
 	}
-	if (fill->fetch)
-		bank_enter(bank, TLB_FETCH, fill->gva >> PAGE_SHIFT & hot->fetch_mask, page, fill->host_page);
+	if (fill->fetch) {
+		uint64_t place = fill->gva >> PAGE_SHIFT & hot->fetch_mask;
+		note_displaced(vcpu, &bank->fetch[place], page);
+		bank_enter(bank, TLB_FETCH, place, page, fill->host_page);
+	}
 	note_fill(vcpu, bank, fill);
 	trace_count(vm_head(vcpu->vm)->trace, COUNT_TLB_FILLS);
 }
@@ -428,7 +471,7 @@ void tlb_flush_vcpu(struct mmu_vcpu *vcpu)
 	for (unsigned i = 0; i < tlb->world_count; i++)
 		if (tlb->worlds[i].live)
 			world_empty(vcpu, &tlb->worlds[i]);
-	vcpu->hot->fetch_epoch++;
+	raise_fetch_epoch(vcpu);
 }
 
 void tlb_flush_vm(struct mmu_vm *vm)
@@ -447,21 +490,23 @@ void tlb_drop_host_page(struct mmu_vm *vm, const uint8_t *host_page, bool writab
 		for (unsigned i = 0; i < tlb->bank_count; i++)
 			bank_drop_host(tlb->banks[i], (uintptr_t)host_page & ~(uintptr_t)PAGE_OFFSET_MASK, writable_only);
 		if (!writable_only)
-			vcpu->hot->fetch_epoch++;
+			raise_fetch_epoch(vcpu);
 	}
 }
 
 void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid)
 {
 	struct tlb *tlb = vcpu->tlb;
+	bool fetch_dropped = tlb->fetch_displaced;
 
 	for (unsigned i = 0; i < tlb->bank_count; i++) {
 		struct tlb_bank *bank = tlb->banks[i];
 		struct tlb_world *world = bank->state->world;
 		if (world && (world->pcid == pcid || bank->state->has_global))
-			bank_drop_gva(vcpu->hot, bank, gva, world->large_shift);
+			fetch_dropped |= bank_drop_gva(vcpu->hot, bank, gva, world->large_shift);
 	}
-	vcpu->hot->fetch_epoch++;
+	if (fetch_dropped)
+		raise_fetch_epoch(vcpu);
 }
 
 void tlb_drop_keys(struct mmu_vcpu *vcpu, bool user_pages, uint16_t keys)
@@ -472,7 +517,7 @@ void tlb_drop_keys(struct mmu_vcpu *vcpu, bool user_pages, uint16_t keys)
 		struct tlb_bank_state *state = tlb->banks[i]->state;
 		if ((user_pages ? state->user_keys : state->supervisor_keys) & keys) {
 			bank_clear(tlb->banks[i]);
-			vcpu->hot->fetch_epoch++;
+			raise_fetch_epoch(vcpu);
 		}
 	}
 }
@@ -502,9 +547,10 @@ bool tlb_create(struct mmu_vcpu *vcpu)
 		tlb_destroy(vcpu);
 		return false;
 	}
-	tlb->revival = options->mode == MMU_TDP && !options->no_revival;
+	tlb->revival = !options->no_revival;
 	unsigned log2 = MIN(options->tlb_entries_log2, (unsigned)TLB_ENTRIES_LOG2);
-	hot->index_mask = BIT(log2) - 1;
+	tlb->one_entry = log2 == 0;
+	hot->index_mask = BIT(MAX(log2, 1u)) - 1;
 	hot->fetch_mask = BIT(MIN(log2, (unsigned)TLB_FETCH_ENTRIES_LOG2)) - 1;
 	for (unsigned i = 0; i < TLB_CLASS_COUNT; i++)
 		hot->banks[i] = tlb_empty_bank();

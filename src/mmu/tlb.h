@@ -36,7 +36,7 @@ struct tlb_bank {
 /* The part that the execution engine reads; it is embedded in struct vcpu, and the MMU keeps it current. */
 struct mmu_hot {
 	struct tlb_bank *bank; /* == banks[class], or override */
-	uint64_t index_mask;   /* number of read (and write) entries - 1; a machine made with one entry has 0 */
+	uint64_t index_mask;   /* number of places for read (and write) entries - 1; never 0, see tlb_read_hit() */
 	uint64_t fetch_mask;
 	struct tlb_bank *banks[TLB_CLASS_COUNT]; /* never NULL */
 	enum tlb_class tlb_class;
@@ -49,7 +49,7 @@ struct tlb_bank *tlb_empty_bank(void);
 
 /*
  * The hit path. size is 1 to 64. An access that crosses a page never hits: its last byte's page is another than the tag of the
- * entry that its first byte selects.
+ * entry that its first byte selects, because neighbouring pages never select the same entry.
  */
 static ALWAYS_INLINE uint8_t *tlb_read_hit(const struct mmu_hot *hot, const struct tlb_bank *bank, uint64_t gva, unsigned size)
 {

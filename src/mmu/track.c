@@ -55,6 +55,8 @@ void track_update_watch(struct mmu_vm *vm, gfn_t gfn)
 		else
 			mem_unwatch(slots[i], gfn, PAGE_FLAG_TABLE);
 	}
+	if (!needed)
+		tlb_table_lost(vm, gfn);
 }
 
 /* ---- reasons against large pages: an open-addressed table ----------------------------------------------------------------------- */

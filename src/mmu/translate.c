@@ -54,7 +54,7 @@ static void tdp_enter(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, const s
 		.host_page = page->host - (walk->gpa & PAGE_OFFSET_MASK),
 		.slot = page->slot,
 		.gfn = walk->gfn,
-		.global = translation->global,
+		.global = walk->global,
 		.guest_level = walk->leaf,
 		.user_page = walk->role_access & ROLE_ACCESS_U,
 		.pkey = walk->pkey,
@@ -132,13 +132,14 @@ static void use_spte(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, uint64_t
 		.host_page = host - (gva & PAGE_OFFSET_MASK),
 		.slot = slot,
 		.gfn = gfn,
-		.global = ret->global,
+		.global = spte_global(spte),
 		.guest_level = ret->level,
 		.user_page = spte_access(spte) & ROLE_ACCESS_U,
 		.pkey = spte_pkey(spte),
 	};
 	bool also_write = !(access & (PFERR_W | PFERR_FETCH)) && !spte_refusal(vcpu, spte, level, access | PFERR_W);
 	fill_kinds(access, also_write, ret->watched, &fill);
+	spte_list_tables(vcpu, gva);
 	tlb_enter(vcpu, class_of(vcpu, access), &fill);
 }
 

@@ -83,9 +83,11 @@ void tlb_drop_host_page(struct mmu_vm *vm, const uint8_t *host_page, bool writab
 void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid);
 
 /*
- * tdp: bytes of a watched page were stored to. Translations made from it can no longer be kept across a flush. The monitor's
- * listener calls this for every store to a page with PAGE_FLAG_TABLE.
+ * Bytes of a watched page were stored to. Translations made from it can no longer be kept across a flush. The monitor's listener calls
+ * this for every store to a page with PAGE_FLAG_TABLE.
  */
 void tlb_table_written(struct mmu_vm *vm, gpa_t gpa);
+/* Shadow: the monitor no longer hears of stores to this guest table, which has the same consequence. */
+void tlb_table_lost(struct mmu_vm *vm, gfn_t gfn);
 
 #endif

@@ -127,7 +127,8 @@ static void flush_page(struct spec_stale *stale, enum stale_cache cache, unsigne
 								     .every_pcid = cache == STALE_GLOBAL_TLB,
 								     .pcid = pcid,
 								     .first = first,
-								     .last = first + (page_size - 1) };
+								     .last = first + (page_size - 1),
+								     .linear = linear };
 }
 
 static void flush_everything(struct spec_stale *stale)

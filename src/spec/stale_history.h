@@ -20,7 +20,8 @@ struct stale_flush {
 	enum stale_cache cache;
 	bool every_pcid, every_address;
 	unsigned pcid;
-	uint64_t first, last;
+	uint64_t first, last; /* the page that maps the address below, as the tables were */
+	uint64_t linear;
 };
 
 /* The registers that decided translations, and until when. The last context is the present one. */

@@ -40,22 +40,31 @@ struct path {
 	uint64_t oldest_end; /* the earliest time at which one of its values, or the root, stopped being current */
 };
 
-static bool flush_reaches(const struct stale_flush *flush, enum stale_cache cache, unsigned pcid, uint64_t linear)
+/*
+ * An invalidation of an address takes the translations of the page that maps it, however many there are, and no others: where a
+ * large page has replaced small ones, what is left of those for other addresses stays (SDM 3, "Details of TLB Use"). page_size: of the
+ * translation in question; 0: no translation but what leads to one.
+ */
+static bool flush_reaches(const struct stale_flush *flush, enum stale_cache cache, unsigned pcid, uint64_t linear, uint64_t page_size)
 {
 	if (flush->cache != cache)
 		return false;
 	if (!flush->every_pcid && flush->pcid != pcid)
 		return false;
-	return flush->every_address || (flush->first <= linear && linear <= flush->last);
+	if (flush->every_address)
+		return true;
+	if (linear < flush->first || linear > flush->last)
+		return false;
+	return !page_size || flush->linear / page_size == linear / page_size;
 }
 
-/* Time of the last invalidation of this information, at `limit` or earlier; 0 when there was none. */
-static uint64_t last_flush(const struct search *search, enum stale_cache cache, unsigned pcid, uint64_t limit)
+/* Time of the last invalidation of this information, at `limit` or earlier; 0 when there was none. page_size: see flush_reaches(). */
+static uint64_t last_flush(const struct search *search, enum stale_cache cache, unsigned pcid, uint64_t page_size, uint64_t limit)
 {
 	const struct spec_stale *stale = search->stale;
 	for (size_t i = stale->flush_count; i-- > 0;) {
 		const struct stale_flush *flush = &stale->flushes[i];
-		if (flush->time <= limit && flush_reaches(flush, cache, pcid, search->linear))
+		if (flush->time <= limit && flush_reaches(flush, cache, pcid, search->linear, page_size))
 			return flush->time;
 	}
 	return 0;
@@ -92,8 +101,8 @@ static bool translation_explains(const struct search *search, const struct path 
 	enum stale_cache cache = leaf->global ? STALE_GLOBAL_TLB : STALE_TLB;
 	if (!leaf->global && search->pcid != spec_pcid_of(search->present))
 		return false;
-	uint64_t filled_after = last_flush(search, cache, search->pcid, STALE_STILL);
-	uint64_t structures_after = last_flush(search, STALE_STRUCTURES, search->pcid, filled_after);
+	uint64_t filled_after = last_flush(search, cache, search->pcid, leaf->page_size, STALE_STILL);
+	uint64_t structures_after = last_flush(search, STALE_STRUCTURES, search->pcid, 0, filled_after);
 	if (leaf_end <= filled_after || path->oldest_end <= structures_after || !pcid_in_use_after(search, filled_after))
 		return false;
 
@@ -113,7 +122,7 @@ static bool entry_fault_explains(const struct search *search, const struct path 
 {
 	if (search->pcid != spec_pcid_of(search->present))
 		return false;
-	if (path->oldest_end <= last_flush(search, STALE_STRUCTURES, search->pcid, STALE_STILL))
+	if (path->oldest_end <= last_flush(search, STALE_STRUCTURES, search->pcid, 0, STALE_STILL))
 		return false;
 	uint64_t code = spec_access_code(search->present, search->access);
 	if (entry->present)
@@ -210,9 +219,9 @@ static bool try_entry(const struct search *search, unsigned level, const struct 
 /* The oldest thing that a translation for this address and PCID can be made of, whether it is global or not. */
 static uint64_t oldest_of_use(const struct search *search)
 {
-	uint64_t tlb = last_flush(search, STALE_TLB, search->pcid, STALE_STILL);
-	uint64_t global = last_flush(search, STALE_GLOBAL_TLB, search->pcid, STALE_STILL);
-	return last_flush(search, STALE_STRUCTURES, search->pcid, MIN(tlb, global));
+	uint64_t tlb = last_flush(search, STALE_TLB, search->pcid, PAGE_SIZE, STALE_STILL); /* small pages stay longest */
+	uint64_t global = last_flush(search, STALE_GLOBAL_TLB, search->pcid, PAGE_SIZE, STALE_STILL);
+	return last_flush(search, STALE_STRUCTURES, search->pcid, 0, MIN(tlb, global));
 }
 
 /* The format in which `format` reads entries, with the root that `root` had. */

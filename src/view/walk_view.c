@@ -80,8 +80,11 @@ static void tell_registers(const struct walk_story *story)
 		strbuf_addf(out, "; PCID %llu", (ull)(regs->cr3 & CR3_PCID_MASK));
 	strbuf_putc(out, '\n');
 	tell_cr4(story);
-	strbuf_addf(out, "  efer  %016llx  LMA=%d NXE=%d: bit 63 of an entry %s\n", (ull)regs->efer, (regs->efer & EFER_LMA) != 0,
-		    (regs->efer & EFER_NX) != 0, regs->efer & EFER_NX ? "forbids fetches" : "is reserved");
+	strbuf_addf(out, "  efer  %016llx  LMA=%d NXE=%d", (ull)regs->efer, (regs->efer & EFER_LMA) != 0,
+		    (regs->efer & EFER_NX) != 0);
+	if (story->regime.format != FORMAT_32)
+		strbuf_addf(out, ": bit 63 of an entry %s", regs->efer & EFER_NX ? "forbids fetches" : "is reserved");
+	strbuf_putc(out, '\n');
 	if (story->regime.pke || story->regime.pks)
 		strbuf_addf(out, "  pkru  %08x  pkrs %08x\n", regs->pkru, regs->pkrs);
 }

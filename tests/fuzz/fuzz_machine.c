@@ -45,7 +45,7 @@ struct guest {
 
 /* What the slice did, so that a slice that does nothing is noticed. */
 static struct {
-	uint64_t plans, instructions, faults, exits, compared, excused, repeated, halts, shutdowns;
+	uint64_t plans, runs, instructions, faults, exits, compared, excused, repeated, halts, shutdowns;
 } totals;
 
 static uint64_t mix(uint64_t digest, uint64_t value)
@@ -261,7 +261,7 @@ static struct guest *guest_create(const struct guest_plan *plan, const struct wa
 	mmu_set_check_interval(g->mmu, way->check_interval);
 	g->listener = (struct mem_listener){.written = table_written, .opaque = g};
 	mem_listener_add(&g->space, &g->listener);
-	g->v = vcpu_create(0, &plan->model, &g->space, g->mmu, g->blocks, &g->clock, &g->trace, &operations, g);
+	g->v = vcpu_create(plan->vcpu_index, &plan->model, &g->space, g->mmu, g->blocks, &g->clock, &g->trace, &operations, g);
 	REQUIRE(g->v);
 	g->clock.elapsed = elapsed;
 	g->clock.opaque = g;
@@ -431,9 +431,18 @@ static void change_registers(struct guest *g, uint64_t argument)
 		vcpu_reset(g->v, argument & 8);
 }
 
+/* After a shutdown the client starts the guest again, with memory as it was left. */
+static void revive(struct guest *g)
+{
+	vcpu_reset(g->v, false);
+	load_registers(g);
+}
+
 static void happen(struct guest *g, const struct phase *phase)
 {
 	char text[200];
+	if (g->v->shutdown)
+		revive(g);
 	switch (phase->event) {
 	case PHASE_NMI: vcpu_raise_nmi(g->v); break;
 	case PHASE_INTERRUPT: g->interrupts += 1 + (phase->argument & 3); break;
@@ -494,28 +503,64 @@ static uint64_t guest_digest(struct guest *g)
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------------- */
 
-/* UMBRA_FUZZ_VERBOSE shows where two ways part: the digest after every phase, and the registers. */
-static void show(const struct guest *g, unsigned phase, uint64_t digest)
+static void dump_line(FILE *file, const char *name, unsigned number, uint64_t value)
+{
+	fprintf(file, "%s %x %llx\n", name, number, (unsigned long long)value);
+}
+
+/*
+ * UMBRA_FUZZ_DUMP=PREFIX writes the state after each phase of each run to PREFIX.RUN.PHASE, one value a line: diff shows where two ways
+ * part.
+ */
+static void dump(struct guest *g, const char *prefix, unsigned phase)
 {
 	const struct vcpu *v = g->v;
-	fprintf(stderr, "phase %u event %d: %016llx rip %llx flags %llx insns %llu cr0 %llx cr3 %llx cr4 %llx mode %d cpl %d faults %llu %s\n", phase,
-		g->plan->phases[phase].event, (unsigned long long)digest, (unsigned long long)v->rip,
-		(unsigned long long)vcpu_rflags(v), (unsigned long long)v->instructions, (unsigned long long)v->cr0,
-		(unsigned long long)v->cr3, (unsigned long long)v->cr4, v->mode, v->cpl, (unsigned long long)v->fault_log_count,
-		g->table_written ? "table written" : "");
+	char name[200];
+	snprintf(name, sizeof(name), "%s.%llu.%u", prefix, (unsigned long long)totals.runs, phase);
+	FILE *file = fopen(name, "w");
+	REQUIRE(file);
+	for (unsigned n = 0; n < 16; n++)
+		dump_line(file, "register", n, v->gpr[n]);
+	const uint64_t values[] = {v->rip, vcpu_rflags(v), v->cr0, v->cr2, v->cr3, v->cr4, v->efer, v->dr6, v->dr7, v->mode, v->cpl, v->shadow,
+				   v->pending_dr6, v->instructions, v->fault_log_count, v->halted, v->shutdown, g->io_digest, v->reply_count};
+	for (unsigned n = 0; n < ARRAY_LEN(values); n++)
+		dump_line(file, "value", n, values[n]);
+	for (unsigned n = 0; n < SEG_ALL_COUNT; n++) {
+		dump_line(file, "base", n, v->seg[n].base);
+		dump_line(file, "limit-attr-selector-unusable", n, (uint64_t)v->seg[n].limit << 32 | (uint32_t)v->seg[n].attr << 16 | v->seg[n].selector);
+		dump_line(file, "unusable", n, v->seg[n].unusable);
+	}
+	for (unsigned n = 0; n < MIN(v->fault_log_count, (uint64_t)FAULT_LOG_SIZE); n++) {
+		const struct fault_record *f = &v->fault_log[n];
+		dump_line(file, "fault", f->event.vector << 16 | (f->event.error & 0xffff), f->rip);
+		dump_line(file, "fault-cr2", n, f->event.cr2);
+	}
+	for (unsigned id = 0; id < SLOT_COUNT; id++)
+		for (unsigned at = 0; at < slot_size(id); at += 8)
+			dump_line(file, "memory", (unsigned)(slot_gpa(g, id) + at), *(const uint64_t *)(const void *)(g->host[id] + at));
+	fclose(file);
+}
+
+/* UMBRA_FUZZ_STOP=N ends every run after N instructions, to find the first one that differs. */
+static unsigned phase_budget(const struct guest *g, unsigned budget)
+{
+	const char *stop = getenv("UMBRA_FUZZ_STOP");
+	uint64_t most = stop ? strtoull(stop, NULL, 0) : UINT64_MAX;
+	return (unsigned)MIN((uint64_t)budget, most - MIN(most, g->v->instructions));
 }
 
 static uint64_t run_guest(const struct guest_plan *plan, const struct way *way, bool *ret_table_written)
 {
-	bool verbose = getenv("UMBRA_FUZZ_VERBOSE");
+	const char *prefix = getenv("UMBRA_FUZZ_DUMP");
 	struct guest *g = guest_create(plan, way);
 	for (unsigned n = 0; n < plan->phase_count; n++) {
 		happen(g, &plan->phases[n]);
-		run_phase(g, plan->phases[n].budget, way->turns);
-		if (verbose)
-			show(g, n, guest_digest(g));
+		run_phase(g, phase_budget(g, plan->phases[n].budget), way->turns);
+		if (prefix)
+			dump(g, prefix, n);
 	}
 	uint64_t digest = guest_digest(g);
+	totals.runs++;
 	totals.instructions += g->v->instructions;
 	totals.faults += g->v->fault_log_count;
 	*ret_table_written |= g->table_written;

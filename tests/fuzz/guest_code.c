@@ -398,13 +398,49 @@ static void new_stack(struct code *o)
 	put_move(o, 4, choose_yes(o->c) ? PLAN_STACK - choose(o->c, 256) * 2 : plan_address(o->plan, o->c));
 }
 
+/* A comparison and the branch that depends on it, which the processor may run as one. */
+static void compare_and_branch(struct code *o)
+{
+	static const uint8_t opcodes[] = {0x38, 0x39, 0x3a, 0x3b, 0x84, 0x85, 0x80, 0x81, 0x83, 0xf6, 0xf7, 0xfe, 0xff, 0x29, 0x01, 0x21};
+	unsigned opcode = CHOOSE_OF(o->c, opcodes), mod = choose(o->c, 2) * 3, rm = pick_base(o), reg = choose(o->c, 8);
+	if (o->width == 8 && choose_yes(o->c))
+		put(o, 0x48);
+	put_address_prefix(o);
+	put(o, opcode);
+	put(o, mod << 6 | (opcode >= 0x80 && opcode < 0x84 ? 7 : opcode >= 0xf6 ? choose(o->c, 2) : reg) << 3 | rm);
+	if (opcode == 0x81 || opcode == 0xf7)
+		put_number(o, choose_number(o->c, 4), o->width == 2 ? 2 : 4);
+	else if (opcode == 0x80 || opcode == 0x83 || opcode == 0xf6)
+		put(o, choose(o->c, 256));
+	PUT(o, 0x70 + choose(o->c, 16), choose(o->c, 24));
+}
+
+static void vex(struct code *o)
+{
+	static const uint8_t opcodes[] = {0xf2, 0xf3, 0xf5, 0xf6, 0xf7};
+	PUT(o, 0xc4, 0xe2 + choose(o->c, 2), choose(o->c, 256) & (choose_yes(o->c) ? 0xfb : 0xff), CHOOSE_OF(o->c, opcodes));
+	mod_rm(o);
+}
+
+static void rare_words(struct code *o)
+{
+	switch (choose(o->c, 6)) {
+	case 0: PUT(o, 0xf3, 0x90); break;
+	case 1: PUT(o, 0x0f, 0x0b, 0x6b, 0x76, 0x6d); break; /* forced emulation, of what follows */
+	case 2: PUT(o, 0x0f, 0xae, 0xe8 + choose(o->c, 3) * 8); break;
+	case 3: PUT(o, 0x0f, choose_yes(o->c) ? 0xff : 0xb9, 0xc0); break;
+	case 4: PUT(o, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90); break;
+	default: PUT(o, 0x66, 0x0f, 0x38, 0xf6 + choose(o->c, 2)); mod_rm(o); break;
+	}
+}
+
 static void put_instruction(struct code *o)
 {
 	static void (*const kinds[])(struct code *) = {
 		noise, one_byte, one_byte, one_byte, one_byte, one_byte, two_bytes, two_bytes, no_operands, no_operands, strings, strings, new_pointer,
 		new_pointer, table_store, table_store, control_register, control_register, debug_register, model_specific, segment_register,
 		table_register, far_return, far_direct, system_call, group_01, invalidate_pcid, flags, ports, interrupt, branch, branch,
-		self_modify, enter, new_stack,
+		self_modify, enter, new_stack, compare_and_branch, compare_and_branch, vex, rare_words,
 	};
 	CHOOSE_OF(o->c, kinds)(o);
 }

@@ -101,6 +101,7 @@ static void make_options(struct guest_plan *plan, struct choices *c)
 	static const gpa_t highs[] = {0x100000, 0x200000, 0x40000000, 0xffff0000, 0x100000000, 0xf0000, 0xfff000000};
 	plan->high_gpa = CHOOSE_OF(c, highs);
 	plan->slices = choose_number(c, 8);
+	plan->vcpu_index = choose_rarely(c, 4); /* others than 0 wait for a start-up message after INIT */
 }
 
 /* ---- descriptor tables -------------------------------------------------------------------------------------------------- */
@@ -141,12 +142,18 @@ static void make_gdt(struct guest_plan *plan, struct choices *c)
 		descriptor(PLAN_TSS, 0x2b, 0x81, 0), /* a8 16-bit TSS */
 		descriptor(0x1000, 0xfff, 0x91, 0),/* b0 read-only data */
 		descriptor(0, 0xfffff, 0xf2, 0xc), /* b8 data, DPL 3, not accessed yet */
+		descriptor(PLAN_TSS16, 0x2b, 0x81, 0), /* c0 another 16-bit TSS */
 	};
 	memcpy(plan->ram + PLAN_GDT, entries, sizeof(entries));
 	for (unsigned n = ARRAY_LEN(entries); n < 64; n++)
 		store(plan, PLAN_GDT + 8 * n, choose_number(c, 8) | (choose_yes(c) ? 1ull << 47 : 0), 8);
 	for (unsigned n = 0; n < 32; n++)
 		store(plan, PLAN_LDT + 8 * n, n < 24 ? entries[n] : choose_number(c, 8), 8);
+}
+
+/* Once the registers have been filled from it. */
+static void spoil_gdt(struct guest_plan *plan, struct choices *c)
+{
 	while (choose_rarely(c, 4))
 		store(plan, PLAN_GDT + choose(c, 512), choose_number(c, 8), 1 + choose(c, 7));
 }
@@ -160,7 +167,7 @@ static void make_idt(struct guest_plan *plan, struct choices *c)
 		unsigned ist = wide && choose_rarely(c, 6) ? choose(c, 8) : 0;
 		uint64_t low = gate(wide ? 0x18 : CODE_DPL0, handler, access, ist);
 		if (choose_rarely(c, 24))
-			low = choose_yes(c) ? gate(0x80, 0, 0xe5, 0) : low ^ 1ull << choose(c, 64);
+			low = choose_yes(c) ? gate(choose(c, 3) ? 0x80 : 0xc0, 0, 0xe5, 0) : low ^ 1ull << choose(c, 64);
 		store(plan, PLAN_IDT + vector * (wide ? 16 : 8), low, 8);
 		if (wide)
 			store(plan, PLAN_IDT + vector * 16 + 8, choose_rarely(c, 64) ? choose_number(c, 8) : 0, 8);
@@ -180,7 +187,7 @@ static void make_tss(struct guest_plan *plan, struct choices *c)
 			store(plan, PLAN_TSS + 4 + 8 * n, PLAN_STACK0 - 0x200 * n, 4);
 			store(plan, PLAN_TSS + 8 + 8 * n, n ? plan_selector(c) : 0x10, 2);
 		}
-		static const uint16_t selectors[] = {0x10, 0x08, 0x10, 0x10, 0x10, 0x10, 0};
+		static const uint16_t selectors[] = {0x10, 0x08, 0x10, 0x10, 0x10, 0x10, 0x58};
 		memcpy(plan->ram + PLAN_TSS2, plan->ram + PLAN_TSS, 0x20);
 		store(plan, PLAN_TSS2 + 0x1c, choose_rarely(c, 4) ? PLAN_ROOT2 : PLAN_TABLES, 4);
 		store(plan, PLAN_TSS2 + 0x20, PLAN_CODE + choose(c, 256), 4);
@@ -192,6 +199,11 @@ static void make_tss(struct guest_plan *plan, struct choices *c)
 		store(plan, PLAN_TSS2, choose_rarely(c, 4) ? plan_selector(c) : 0x48, 2);
 		store(plan, PLAN_TSS2 + 0x64, choose(c, 2), 2);
 	}
+	for (unsigned n = 0; n < 22; n++) /* the 16-bit one */
+		store(plan, PLAN_TSS16 + 2 * n, n == 7 ? PLAN_CODE + choose(c, 256) : n == 8 ? 2 : n >= 17 ? plan_selector(c) :
+		      PLAN_STACK - 0x100, 2);
+	if (!choose_rarely(c, 3))
+		memcpy(plan->ram + PLAN_TSS16 + 0x22, (const uint16_t[]){0x10, 0x08, 0x10, 0x10, 0}, 10);
 	store(plan, PLAN_TSS + 0x66, choose_rarely(c, 4) ? choose_number(c, 2) : 0x88, 2);
 	for (unsigned n = 0; n < 32; n++)
 		store(plan, PLAN_TSS + 0x68 + 8 * n, choose_rarely(c, 4) ? choose_number(c, 8) : 0, 8);
@@ -436,11 +448,12 @@ static void make_phases(struct guest_plan *plan, struct choices *c)
 {
 	static const unsigned budgets[] = {1, 2, 7, 40, 100, 250, 400};
 	plan->phase_count = 1 + choose(c, PLAN_PHASES_MAX);
+	unsigned most = plan->check_interval == 1 ? 40 : UINT32_MAX; /* checks of the whole cache take their time */
 	for (unsigned n = 0; n < plan->phase_count; n++)
 		plan->phases[n] = (struct phase){
 			.event = choose_yes(c) ? PHASE_NOTHING : (enum phase_event)choose(c, PHASE_EVENT_COUNT),
 			.argument = choose_number(c, 8),
-			.budget = CHOOSE_OF(c, budgets),
+			.budget = MIN(CHOOSE_OF(c, budgets), most),
 		};
 }
 
@@ -462,5 +475,6 @@ void guest_plan_make(struct guest_plan *plan, struct choices *c)
 	make_tables(plan, c);
 	guest_code_make(plan, c);
 	make_registers(plan, c);
+	spoil_gdt(plan, c);
 	make_phases(plan, c);
 }

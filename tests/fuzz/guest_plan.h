@@ -9,7 +9,7 @@
 #include "cpu/vcpu.h"
 
 /* Low memory. The page tables have sixteen pages; two trees are made in them. */
-enum { PLAN_GDT = 0x1000, PLAN_IDT = 0x2000, PLAN_TSS = 0x3000, PLAN_TSS2 = 0x3800, PLAN_LDT = 0x3c00, PLAN_STACK0 = 0x5000,
+enum { PLAN_GDT = 0x1000, PLAN_IDT = 0x2000, PLAN_TSS = 0x3000, PLAN_TSS2 = 0x3800, PLAN_TSS16 = 0x3b80, PLAN_LDT = 0x3c00, PLAN_STACK0 = 0x5000,
        PLAN_STACK = 0x7800, PLAN_CODE = 0x8000, PLAN_HANDLERS = 0xc000, PLAN_DATA = 0xd000, PLAN_TABLES = 0x10000,
        PLAN_ROOT2 = 0x18000, PLAN_RAM = 0x40000, PLAN_ROM = 0x50000, PLAN_HIGH_SIZE = 0x10000 };
 
@@ -45,6 +45,7 @@ struct guest_plan {
 	bool compare;          /* devices answer by address alone, so that several ways to run can be compared */
 	bool tables_in_rom;
 	gpa_t high_gpa;        /* of a second piece of RAM */
+	unsigned vcpu_index;
 	uint64_t slices;       /* seed of the lengths of turns */
 	unsigned phase_count;
 	struct phase phases[PLAN_PHASES_MAX];

@@ -55,7 +55,9 @@ struct guest {
 	struct mmu_hot hot;
 	struct mmu_vcpu *writer; /* without paging: it edits the tables behind the other's back, and lets their shadow go out of sync */
 	struct mmu_hot writer_hot;
-	struct spec_stale *stale; /* undisciplined programs only */
+	/* Undisciplined programs only: the oracle, and PDPTEs of the machine's own, since memories come to differ. */
+	struct spec_stale *stale;
+	uint64_t pdpte[4];
 };
 
 enum op_kind {
@@ -328,7 +330,7 @@ static const struct { const char *name; struct mmu_options options; } kinds[GUES
 	{"tdp, one TLB entry", {.mode = MMU_TDP}},
 	{"tdp, no revival, no large pages", {.mode = MMU_TDP, .tlb_entries_log2 = 4, .no_revival = true, .no_large_pages = true, .tlb_banks = 4}},
 	{"shadow", {.mode = MMU_SHADOW, .tlb_entries_log2 = TLB_ENTRIES_LOG2}},
-	{"shadow, one TLB entry", {.mode = MMU_SHADOW}},
+	{"shadow, one TLB entry, no revival", {.mode = MMU_SHADOW, .no_revival = true}},
 	{"shadow, no large pages, smallest quota",
 	 {.mode = MMU_SHADOW, .tlb_entries_log2 = 4, .no_large_pages = true, .shadow_page_quota = 1, .mmio_generation_bits = 2}},
 };
@@ -408,9 +410,25 @@ static bool run_start(struct run *run)
 		struct guest *guest = &run->guests[i];
 		struct spec_memory memory = memory_for_spec(&guest->memory);
 		set_registers(run, guest);
+		memcpy(guest->pdpte, run->regs.pdpte, sizeof(guest->pdpte));
 		guest->stale = run->program->disciplined ? NULL : spec_stale_create(&memory, &run->regs);
 	}
 	return true;
+}
+
+/* The registers as this machine has them. */
+static struct spec_regs regs_of(const struct run *run, const struct guest *guest)
+{
+	struct spec_regs regs = run->regs;
+	memcpy(regs.pdpte, guest->pdpte, sizeof(regs.pdpte));
+	return regs;
+}
+
+static void tell_registers(struct run *run, struct guest *guest)
+{
+	struct spec_regs regs = regs_of(run, guest);
+	if (guest->stale)
+		spec_stale_write_registers(guest->stale, &regs);
 }
 
 /* ---- accesses ------------------------------------------------------------------------------------------------------------------------ */
@@ -548,7 +566,7 @@ static bool access_by_the_oracle(struct run *run, unsigned step, const struct op
 	run->regs.rflags_ac = access.ac;
 	for (unsigned i = 0; i < GUESTS; i++) {
 		struct guest *guest = &run->guests[i];
-		spec_stale_write_registers(guest->stale, &run->regs);
+		tell_registers(run, guest);
 		struct outcome outcome = guest_access(run, guest, &access, op->gva, op->value, false);
 		if (!spec_access_allowed(guest->stale, op->gva, &access.spec, &outcome.seen))
 			return failed(run, guest, step, "%s %#llx is not to be explained", outcome.seen.fault ? "code" : "gpa",
@@ -568,8 +586,7 @@ static bool access_by_the_oracle(struct run *run, unsigned step, const struct op
 static void registers_written(struct run *run)
 {
 	each_guest(run, guest)
-		if (guest->stale)
-			spec_stale_write_registers(guest->stale, &run->regs);
+		tell_registers(run, guest);
 }
 
 static void do_invlpg(struct run *run, uint64_t gva)
@@ -596,22 +613,26 @@ static void do_invpcid(struct run *run, unsigned type, unsigned pcid, uint64_t g
 /* Loads of PDPTEs must agree with the specification. False: #GP, the write does not happen. */
 static bool pdptes_load(struct run *run, unsigned step, uint64_t cr3, bool *ret_ok)
 {
-	struct spec_regs first = run->regs, regs = run->regs;
-	bool expected = true, once = false;
-	each_guest(run, guest) {
-		struct spec_memory memory = memory_for_spec(&guest->memory);
-		regs = run->regs;
-		regs.cr3 = cr3;
-		expected = spec_load_pdptes(&regs, &memory);
-		if (once && memcmp(first.pdpte, regs.pdpte, sizeof(regs.pdpte)))
-			regs = first; /* undisciplined machines may have come to differ: they are not compared then */
-		first = once ? first : regs;
-		once = true;
-		if (mmu_load_pdptes(guest->vcpu, cr3) != expected)
-			return failed(run, guest, step, "PDPTEs %s", expected ? "refused" : "accepted");
+	struct spec_regs regs[GUESTS];
+	bool accepted[GUESTS], all = true;
+	for (unsigned i = 0; i < GUESTS; i++) {
+		struct spec_memory memory = memory_for_spec(&run->guests[i].memory);
+		regs[i] = run->regs;
+		regs[i].cr3 = cr3;
+		all &= accepted[i] = spec_load_pdptes(&regs[i], &memory);
 	}
-	memcpy(run->regs.pdpte, first.pdpte, sizeof(first.pdpte));
-	*ret_ok = expected;
+	for (unsigned i = 0; i < GUESTS; i++) {
+		struct guest *guest = &run->guests[i];
+		if (accepted[i] && !all)
+			continue; /* undisciplined machines differ in memory: nobody loads what somebody refuses */
+		if (mmu_load_pdptes(guest->vcpu, cr3) != accepted[i])
+			return failed(run, guest, step, "PDPTEs %s", accepted[i] ? "refused" : "accepted");
+		if (all)
+			memcpy(guest->pdpte, regs[i].pdpte, sizeof(guest->pdpte));
+	}
+	if (all)
+		memcpy(run->regs.pdpte, regs[0].pdpte, sizeof(regs[0].pdpte));
+	*ret_ok = all;
 	return true;
 }
 
@@ -620,18 +641,15 @@ static bool do_cr3(struct run *run, unsigned step, const struct op *op)
 	bool pcide = run->regs.cr4 & CR4_PCIDE, ok = true;
 	uint64_t cr3 = POOL_AT + (op->a & 1) * 0x1000 + (pcide ? op->b % 3 : 0);
 	bool no_flush = pcide && op->c % 2;
-	if (run->program->mode == MODE_PAE && (run->regs.cr0 & CR0_PG)) {
-		if (!run->program->disciplined)
-			return true; /* each machine would have PDPTEs of its own */
-		if (!pdptes_load(run, step, cr3, &ok) || !ok)
-			return !run->why[0];
-	}
+	if (run->program->mode == MODE_PAE && (run->regs.cr0 & CR0_PG) && (!pdptes_load(run, step, cr3, &ok) || !ok))
+		return !run->why[0];
 	run->regs.cr3 = cr3;
 	run->dirty = true;
 	each_guest(run, guest) {
+		struct spec_regs regs = regs_of(run, guest);
 		mmu_write_cr3(guest->vcpu, cr3, no_flush);
 		if (guest->stale)
-			spec_stale_move_cr3(guest->stale, &run->regs, no_flush);
+			spec_stale_move_cr3(guest->stale, &regs, no_flush);
 	}
 	return true;
 }
@@ -656,12 +674,29 @@ static bool do_cr4(struct run *run, const struct op *op)
 	return true;
 }
 
+/* To the oracle a slot that comes or goes is a store to each entry in it that a program may come across. */
+static void tell_module_changed(struct run *run, struct guest *guest, bool present_before)
+{
+	static const unsigned wide[] = {0, 1, 2, 3}, small[] = {0, 1, 2, 256, 512, 513, 514};
+	enum mode mode = run->program->mode;
+	unsigned size = entry_size(mode), count = mode == MODE_32 ? ARRAY_LEN(small) : ARRAY_LEN(wide);
+	for (unsigned page = 0; page < MODULE_SIZE / 0x1000; page++)
+		for (unsigned i = 0; i < count; i++) {
+			unsigned offset = page * 0x1000 + (mode == MODE_32 ? small[i] : wide[i]) * size;
+			uint64_t before = size == 4 ? 0xffffffffu : ~0ull;
+			if (present_before) {
+				before = 0;
+				memcpy(&before, guest->memory.module + offset, size);
+			}
+			spec_stale_store(guest->stale, MODULE_AT + offset, size, before);
+		}
+}
+
 static void do_slot(struct run *run, const struct op *op)
 {
 	struct err err;
 	struct memory *reference = &run->reference;
-	if (!run->program->disciplined)
-		return; /* the oracle's memory has no holes that come and go */
+	bool present_before = reference->module_present;
 	bool toggle_rom = reference->module_present && op->c % 2;
 	reference->module_present = toggle_rom || !reference->module_present;
 	reference->module_rom = toggle_rom ? !reference->module_rom : false;
@@ -676,6 +711,8 @@ static void do_slot(struct run *run, const struct op *op)
 		else
 			ok = mem_slot_remove(&guest->space, 0, 1);
 		BUG_ON(!ok);
+		if (guest->stale && !toggle_rom)
+			tell_module_changed(run, guest, present_before);
 	}
 	run->dirty = true; /* tables may have come or gone with it */
 }

@@ -9,6 +9,7 @@
 
 	.globl _start
 _start:
+	movl $stack_end, %esp
 	movl $page_directory, %eax
 	movl $0x83, (%eax)	/* present, writable, 4 MiB: 0 to 0x3fffff */
 	movl $0x85, 4(%eax)	/* present, user, read-only: 0x400000 to 0x7fffff */
@@ -37,3 +38,6 @@ no_table:
 	.align 4096
 page_directory:
 	.skip 4096
+stack:
+	.skip 256
+stack_end:

@@ -61,6 +61,7 @@ enter:
 	xorl	%eax, %eax
 	movw	%ax, %fs
 	movw	%ax, %gs
+	lldt	%ax
 	movw	$0x38, %ax
 	ltr	%ax
 	call	install_exception_table

@@ -94,6 +94,7 @@ attempt:
 	movl	%ecx, %edx
 	call	*%ebx
 #endif
+	.globl	attempt_leave
 attempt_leave:
 	mov	attempt_stack, A(sp)
 	movl	$0x10, %ecx
@@ -159,6 +160,7 @@ user_nothing:
 	int	$0x40
 	.balign	4096
 	.skip	4096
+	.globl	user_stack_top
 user_stack_top:
 
 	.data

@@ -150,7 +150,8 @@ static void impossible_registers_are_refused(void **state)
 	REFUSED(bad.cr8 = 16, "cr8");
 	REFUSED(bad.dr7 = 1ull << 32, "dr7");
 	umbra_vcpu_get_sregs(guest.vcpu, &bad);
-	assert_memory_equal(&bad, &good, sizeof(good));
+	assert_true(bad.cr0 == good.cr0 && bad.cr3 == good.cr3 && bad.cr4 == good.cr4 && bad.cr8 == good.cr8);
+	assert_true(bad.efer == good.efer && bad.dr7 == good.dr7);
 	guest_destroy(&guest);
 }
 

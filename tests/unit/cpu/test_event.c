@@ -256,6 +256,61 @@ static void from_v8086_mode(void **state)
 	guest_stop(&g);
 }
 
+/* A descriptor table may reach past the last canonical address. */
+static void idt_beyond_canonical_addresses(void **state)
+{
+	struct guest g;
+	guest_start(&g, GUEST_LONG);
+	g.v->idtr.base = 0x7ffffffff800;
+	RUN(&g, 1, 0xcd, 0x80);
+	assert_true(g.v->shutdown && g.v->fault_chain_length == 3);
+	assert_int_equal(g.v->fault_chain[0].event.vector, VEC_GP);
+	guest_stop(&g);
+}
+
+/* Outside of IA-32e mode it goes on at 0, and CR2 says so. */
+static void idt_wraps_at_4_gib(void **state)
+{
+	struct guest g;
+	guest_start(&g, GUEST_PROTECTED);
+	poke_number(&g, TABLES + 0x2000, (TABLES + 0x3000) | 3, 4);
+	for (unsigned n = 1; n < 1024; n++) /* all of the first 4 MiB but page 0 */
+		poke_number(&g, TABLES + 0x3000 + 4 * n, n << PAGE_SHIFT | 3, 4);
+	g.v->cr3 = TABLES + 0x2000;
+	g.v->cr0 |= CR0_PG;
+	g.v->idtr = (struct table_register){.base = 0xffffff00, .limit = 0x7ff};
+	vcpu_registers_changed(g.v);
+	RUN(&g, 1, 0xcd, 0x21);
+	assert_true(g.v->shutdown);
+	assert_int_equal(g.v->fault_chain[0].event.vector, VEC_PF);
+	assert_int_equal(g.v->fault_chain[0].event.cr2, 8);
+	guest_stop(&g);
+}
+
+/* In compatibility mode a frame may cross a page of a stack far above 4 GiB. */
+static void compatibility_mode_frame_crosses_a_page(void **state)
+{
+	struct guest g;
+	guest_start(&g, GUEST_LONG);
+	poke_number(&g, TABLES + 8 * 256, (TABLES + 0x2000) | 7, 8);
+	poke_number(&g, TABLES + 0x2000, (TABLES + 0x3000) | 7, 8);
+	poke_number(&g, TABLES + 0x3000 + 8, 0x87, 8); /* 0xffff800000200000 is 0 */
+	poke_number(&g, TSS + 4, 0xffff800000206010, 8);
+	load_segment(&g, SEG_CS, CS3);
+	for (unsigned n = 0; n < SEG_COUNT; n++)
+		if (n != SEG_CS)
+			load_segment(&g, (enum seg)n, DS3);
+	vcpu_update_mode(g.v);
+	assert_int_equal(g.v->mode, MODE_COMPAT);
+	g.v->gpr[REG_RSP] = 0x1234;
+	RUN(&g, 2, 0x0f, 0x0b);
+	assert_int_equal(assert_vector(&g, VEC_UD), 0xffff800000206010 - 40);
+	assert_int_equal(peek(&g, 0x6010 - 40, 8), CODE);
+	assert_int_equal(peek(&g, 0x6010 - 16, 8), 0x1234);
+	assert_int_equal(peek(&g, 0x6010 - 8, 8), DS3);
+	guest_stop(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,7 +321,8 @@ int main(void)
 		cmocka_unit_test(frames_wrap_with_a_16_bit_stack_pointer), cmocka_unit_test(double_fault),
 		cmocka_unit_test(page_faults_on_the_way), cmocka_unit_test(triple_fault_tells_its_story),
 		cmocka_unit_test(nmi_is_blocked_until_iret), cmocka_unit_test(debug_exceptions_merge_into_dr6),
-		cmocka_unit_test(from_v8086_mode),
+		cmocka_unit_test(from_v8086_mode), cmocka_unit_test(idt_beyond_canonical_addresses),
+		cmocka_unit_test(idt_wraps_at_4_gib), cmocka_unit_test(compatibility_mode_frame_crosses_a_page),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,6 +118,22 @@ static void into_v8086_mode(void **state)
 	guest_stop(&g);
 }
 
+static void a_bad_ldt_finds_the_v8086_segments_whole(void **state)
+{
+	struct guest g;
+	guest_start(&g, GUEST_PROTECTED);
+	build_other_task(&g);
+	poke_number(&g, TSS_OTHER + 36, FLAG_VM | 2, 4);
+	poke_number(&g, TSS_OTHER + 72 + 4 * SEG_CS, 0x4200, 2);
+	poke_number(&g, TSS_OTHER + 96, ABSENT, 2);
+	g.v->idtr.limit = 0; /* nobody takes the fault: the processor stays as it was */
+	RUN(&g, 1, 0xea, 0, 0, 0, 0, TR_OTHER, 0x00);
+	assert_true(g.v->shutdown && g.v->mode == MODE_V8086 && g.v->cpl == 3);
+	assert_false(g.v->seg[SEG_CS].unusable);
+	assert_true(g.v->seg[SEG_CS].base == 0x42000 && g.v->seg[SEG_CS].limit == 0xffff);
+	guest_stop(&g);
+}
+
 static void conforming_code_keeps_the_selectors_privilege(void **state)
 {
 	struct guest g;
@@ -167,7 +183,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(call_and_return), cmocka_unit_test(jump_swaps_the_busy_bits), cmocka_unit_test(refusals_change_nothing),
 		cmocka_unit_test(faults_of_the_new_task_are_its_own), cmocka_unit_test(exceptions_through_a_task_gate),
-		cmocka_unit_test(into_v8086_mode), cmocka_unit_test(conforming_code_keeps_the_selectors_privilege),
+		cmocka_unit_test(into_v8086_mode), cmocka_unit_test(a_bad_ldt_finds_the_v8086_segments_whole),
+		cmocka_unit_test(conforming_code_keeps_the_selectors_privilege),
 		cmocka_unit_test(sixteen_bit_tss), cmocka_unit_test(the_trap_bit_traps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

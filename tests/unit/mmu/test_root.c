@@ -1,4 +1,4 @@
-/* Roots: recent ones, PCIDs, PAE, roots outside of memory, and what CR0.WP costs (requirement 4-2). */
+/* Roots: recent ones, PCIDs, PAE, roots outside of memory, and CR0.WP: what it costs, and whose role holds it (requirements 4-2, 4-3). */
 #include "machine.h"
 
 #define OUTSIDE 0xf0000000ull
@@ -86,6 +86,157 @@ static void test_4_2_wp_under_shadow(void **state)
 	assert_int_equal(m.trace.counters[COUNT_SP_CREATED], 0);
 	assert_int_equal(m.trace.counters[COUNT_TLB_FLUSHES], 0);
 	machine_stop(&m);
+}
+
+/* ---- 4-3 ---- */
+
+/* The bits of a role that every child has from its parent. */
+static bool same_on_edge(union page_role parent, union page_role child)
+{
+	return parent.cr0_wp == child.cr0_wp && parent.efer_nx == child.efer_nx && parent.smep_andnot_wp == child.smep_andnot_wp &&
+	       parent.smap_andnot_wp == child.smap_andnot_wp && parent.guest_mode == child.guest_mode && parent.smm == child.smm &&
+	       parent.ad_disabled == child.ad_disabled;
+}
+
+/* Follows every link of the cache. No help from check.c, whose INV-3 says this and more. */
+static unsigned count_edges(struct machine *m, unsigned *ret_unequal)
+{
+	unsigned edges = 0;
+	*ret_unequal = 0;
+	list_for_each(pos, &m->vm->active) {
+		struct shadow_page *sp = list_entry(pos, struct shadow_page, link);
+		for (unsigned i = 0; i < SPT_ENTRIES; i++) {
+			if (!spte_is_table(sp->spt[i]))
+				continue;
+			edges++;
+			*ret_unequal += !same_on_edge(sp->role, spte_child(sp->spt[i])->role);
+		}
+	}
+	return edges;
+}
+
+static void assert_edges_are_equal(struct machine *m)
+{
+	unsigned unequal;
+	assert_true(count_edges(m, &unequal) > 2);
+	assert_int_equal(unequal, 0);
+}
+
+/* Registers change while the tables in use grow, so that under one root there are children made before and after. */
+static void grow_and_toggle(struct machine *m, gpa_t root, unsigned n)
+{
+	static const uint64_t cr4_bits[] = {CR4_SMEP, CR4_SMAP, CR4_SMEP | CR4_SMAP, CR4_PKE};
+	const struct mmu_regs *regs = mmu_get_regs(m->vcpu);
+	gva_t gva = (gva_t)n << 30 | (gva_t)n << 12;
+	map(m, root, gva, (0x400000ull + n * 0x200000 % 0xa00000) | PWU);
+	switch (n % 4) {
+	case 0: case 2:
+		mmu_write_cr0(m->vcpu, regs->cr0 ^ CR0_WP);
+		break;
+	case 1:
+		mmu_write_cr4(m->vcpu, regs->cr4 ^ cr4_bits[n / 4 % ARRAY_LEN(cr4_bits)]);
+		break;
+	default:
+		mmu_write_efer(m->vcpu, regs->efer ^ EFER_NX);
+	}
+	assert_edges_are_equal(m); /* also before the next fault: it might replace what has become unequal */
+	mmu_translate(m->vcpu, gva, PFERR_W, &m->translation, &m->fault);
+	mmu_translate(m->vcpu, (gva_t)(n / 2) << 30 | (gva_t)(n / 2) << 12, 0, &m->translation, &m->fault);
+}
+
+static void test_4_3_roles_along_every_edge(void **state)
+{
+	for (unsigned mode = MMU_TDP; mode <= MMU_SHADOW; mode++) {
+		struct machine m;
+		/* Without large pages the direct tables grow too. */
+		machine_start_with(&m, mode, (struct mmu_options){.tlb_entries_log2 = TLB_ENTRIES_LOG2, .no_large_pages = true});
+		mmu_set_check_interval(m.vm, 0);
+		gpa_t root = enter_long_mode(&m);
+		map(&m, root, 0x1000, 0x5000 | PWU);
+		assert_reads(&m, 0x1000, 0x5000);
+		for (unsigned n = 1; n < 64; n++) {
+			grow_and_toggle(&m, root, n);
+			assert_edges_are_equal(&m);
+		}
+		machine_stop(&m);
+	}
+}
+
+/* The monitor that edited the role of a root in use: the edges show it, and so does the checker. */
+static void test_4_3_a_root_role_edited_in_place_is_seen(void **state)
+{
+	for (unsigned mode = MMU_TDP; mode <= MMU_SHADOW; mode++) {
+		struct machine m;
+		char text[240] = "";
+		unsigned unequal;
+		machine_start(&m, mode);
+		gpa_t root = enter_long_mode(&m);
+		map(&m, root, 0x1000, 0x5000 | PWU);
+		assert_reads(&m, 0x1000, 0x5000);
+		assert_edges_are_equal(&m);
+		m.vcpu->mmu->root->role.cr0_wp ^= 1;
+		m.vcpu->mmu->root_role.cr0_wp ^= 1;
+		count_edges(&m, &unequal);
+		assert_true(unequal);
+		assert_false(mmu_check(m.vm, text, sizeof(text)));
+		assert_true(strstr(text, "INV-3") || strstr(text, "INV-15"));
+		m.vcpu->mmu->root->role.cr0_wp ^= 1;
+		m.vcpu->mmu->root_role.cr0_wp ^= 1;
+		machine_stop(&m);
+	}
+}
+
+/* ---- recent roots ---- */
+
+/* A flush while other roots are in use: each of those that it concerns is marked, and synced when it comes back. */
+static void test_stale_marks(void **state)
+{
+	struct machine m;
+	machine_start(&m, MMU_SHADOW);
+	gpa_t one = make_space(&m, 0x5000), two = make_space(&m, 0x6000);
+	gpa_t table = table_at(&m, one, 4, 0x1000, 1);
+	map(&m, two, 0x2000, table | PW);
+	struct mmu_regs regs = regs_long_mode(one);
+	mmu_set_regs(m.vcpu, &regs);
+	mmu_write_cr4(m.vcpu, CR4_PAE | CR4_PGE | CR4_PCIDE);
+	mmu_write_cr3(m.vcpu, one | 1, false);
+	assert_reads(&m, 0x1000, 0x5000);
+	mmu_write_cr3(m.vcpu, two | 1, true); /* the same PCID, another table; nothing is flushed */
+	assert_true(store(&m, 0x2008, 0x7000 | PWU, 8));
+	assert_false(m.vcpu->mmu->recent[0].stale);
+	mmu_write_cr3(m.vcpu, two | 1, false);
+	assert_true(m.vcpu->mmu->recent[0].root && m.vcpu->mmu->recent[0].stale);
+	assert_true(m.vcpu->mmu->recent[0].root->unsync_children);
+	mmu_write_cr3(m.vcpu, one | 1, true);
+	assert_false(m.vcpu->mmu->root->unsync_children);
+	assert_reads(&m, 0x1000, 0x7000);
+	machine_stop(&m);
+}
+
+/* The same by a flush of everything, which marks them whatever their PCID is; and by a switch that flushes. */
+static void test_stale_marks_of_all_and_of_a_switch(void **state)
+{
+	for (unsigned by_switch = 0; by_switch < 2; by_switch++) {
+		struct machine m;
+		machine_start(&m, MMU_SHADOW);
+		gpa_t one = make_space(&m, 0x5000), two = make_space(&m, 0x6000), three = make_space(&m, 0x8000);
+		gpa_t table = table_at(&m, one, 4, 0x1000, 1);
+		map(&m, two, 0x2000, table | PW);
+		struct mmu_regs regs = regs_long_mode(one);
+		mmu_set_regs(m.vcpu, &regs);
+		mmu_write_cr4(m.vcpu, CR4_PAE | CR4_PGE | CR4_PCIDE);
+		mmu_write_cr3(m.vcpu, one | 1, false);
+		assert_reads(&m, 0x1000, 0x5000);
+		mmu_write_cr3(m.vcpu, two | 2, true);
+		assert_true(store(&m, 0x2008, 0x7000 | PWU, 8));
+		if (by_switch)
+			mmu_write_cr3(m.vcpu, three | 1, false);
+		else
+			mmu_write_cr4(m.vcpu, CR4_PAE | CR4_PCIDE);
+		mmu_write_cr3(m.vcpu, one | 1, true);
+		assert_reads(&m, 0x1000, 0x7000);
+		machine_stop(&m);
+	}
 }
 
 /* A recent root of another role may have missed a flush: it is synced before it is used again. */
@@ -322,6 +473,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recent_roots), cmocka_unit_test(test_4_2_wp_under_tdp), cmocka_unit_test(test_4_2_wp_under_shadow),
+		cmocka_unit_test(test_4_3_roles_along_every_edge), cmocka_unit_test(test_4_3_a_root_role_edited_in_place_is_seen),
+		cmocka_unit_test(test_stale_marks), cmocka_unit_test(test_stale_marks_of_all_and_of_a_switch),
 		cmocka_unit_test(test_flush_reaches_the_other_role), cmocka_unit_test(test_root_outside_memory), cmocka_unit_test(test_pae),
 		cmocka_unit_test(test_pcid), cmocka_unit_test(test_museum_26_obsolete_recent_roots), cmocka_unit_test(test_museum_27_pcide_turned_on),
 		cmocka_unit_test(test_museum_29_invpcid_without_paging), cmocka_unit_test(test_museum_32_generation_wraps),

@@ -1,5 +1,7 @@
 /* tlb.c, revive.c, stage2.c: what is entered, what is dropped, which bank is selected, what survives a flush. */
+#include "base/alloc.h"
 #include "bench.h"
+#include "mmu/shadow.h"
 
 #define RW (PTE_P | PTE_W | PTE_U)
 #define HOT (RW | PTE_A | PTE_D)
@@ -38,8 +40,6 @@ static void test_free_stores_and_watched_pages(void **state)
 		map(m, root, GVA + 0x1000, 0x6000 | HOT);
 		long_mode(m, root, 0);
 		reach(m, GVA, 0);
-		assert_int_equal(write_hits(m, GVA), both_modes[i] == MMU_TDP || write_hits(m, GVA));
-		reach(m, GVA, PFERR_W);
 		assert_true(write_hits(m, GVA));
 		mem_watch(&m->space, m->space.slots[0][0], 5, PAGE_FLAG_CODE);
 		assert_false(write_hits(m, GVA));
@@ -58,10 +58,17 @@ static void test_one_entry(void **state)
 	map(m, root, GVA, 0x5000 | HOT);
 	map(m, root, GVA + 0x1000, 0x6000 | HOT);
 	long_mode(m, root, 0);
-	assert_int_equal(m->hot.index_mask + m->hot.fetch_mask, 0);
 	reach(m, GVA, 0);
 	reach(m, GVA + 0x1000, 0);
 	assert_true(read_hits(m, GVA + 0x1000) && !read_hits(m, GVA));
+	reach(m, GVA + 0x1000, PFERR_W);
+	assert_true(write_hits(m, GVA + 0x1000));
+	/* Accesses that cross into the page of the only entry, or out of it. */
+	for (gva_t gva = GVA + 0xff9; gva < GVA + 0x1000; gva++)
+		assert_false(tlb_read_hit(&m->hot, m->hot.bank, gva, 8) || tlb_write_hit(&m->hot, m->hot.bank, gva, 8));
+	assert_null(tlb_read_hit(&m->hot, m->hot.bank, GVA + 0x1fff, 2));
+	reach(m, GVA, PFERR_W);
+	assert_true(write_hits(m, GVA) && !write_hits(m, GVA + 0x1000));
 	machine_free(m);
 }
 
@@ -103,12 +110,43 @@ static void test_invlpg_small_and_large(void **state)
 		reach(m, GVA + 0x1000, 0);
 		reach(m, large, 0);
 		reach(m, large + 0x7000, PFERR_W);
-		uint64_t epoch = m->hot.fetch_epoch;
 		mmu_invlpg(m->vcpu, GVA);
-		assert_true(m->hot.fetch_epoch > epoch);
 		assert_true(!read_hits(m, GVA) && read_hits(m, GVA + 0x1000) && read_hits(m, large));
 		mmu_invlpg(m->vcpu, large + 0x123000);
 		assert_true(!read_hits(m, large) && !write_hits(m, large + 0x7000) && read_hits(m, GVA + 0x1000));
+		machine_free(m);
+	}
+}
+
+/* Who follows a fetch entry is told of its end, also if it was displaced meanwhile; other invalidations do not concern him. */
+static void test_fetch_epoch(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t root = new_table(m);
+		gva_t twin = GVA + (PAGE_SIZE << TLB_FETCH_ENTRIES_LOG2), large = 0x40000000;
+		map(m, root, GVA, 0x5000 | HOT);
+		map(m, root, GVA + 0x1000, 0x6000 | HOT);
+		map(m, root, twin, 0x7000 | HOT);
+		put64(m, entry_at(m, root, 4, large, 2), 0x600000 | HOT | PTE_PS);
+		long_mode(m, root, 0);
+		reach(m, GVA, PFERR_FETCH);
+		reach(m, GVA + 0x1000, 0);
+		reach(m, large + 0x5000, PFERR_FETCH);
+		uint64_t epoch = m->hot.fetch_epoch;
+		mmu_invlpg(m->vcpu, GVA + 0x1000);
+		assert_true(m->hot.fetch_epoch == epoch);
+		mmu_invlpg(m->vcpu, GVA);
+		assert_true(m->hot.fetch_epoch == ++epoch);
+		mmu_invlpg(m->vcpu, large + 0x123000);
+		assert_true(m->hot.fetch_epoch == ++epoch);
+		reach(m, GVA, PFERR_FETCH);
+		reach(m, twin, PFERR_FETCH);
+		assert_false(fetch_hits(m, GVA));
+		mmu_invlpg(m->vcpu, GVA);
+		assert_true(m->hot.fetch_epoch == ++epoch);
+		mmu_invlpg(m->vcpu, GVA + 0x1000);
+		assert_true(m->hot.fetch_epoch == epoch);
 		machine_free(m);
 	}
 }
@@ -132,6 +170,27 @@ static void test_invlpg_of_global_reaches_every_address_space(void **state)
 	mmu_write_cr3(m->vcpu, a | 1, true);
 	assert_true(read_hits(m, GVA + 0x1000));
 	machine_free(m);
+}
+
+/* What was entered while CR4.PGE was clear may be revived when it is set, and is global from then on. */
+static void test_global_pages_that_were_entered_without_pge(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct machine *m = machine_make(both_modes[i], 12, 0, false);
+		gpa_t a = new_table(m), b = new_table(m), at = map(m, a, GVA, 0x5000 | HOT | PTE_G);
+		map(m, b, GVA, 0x5000 | HOT | PTE_G);
+		long_mode(m, a | 1, CR4_PCIDE);
+		assert_false(reach(m, GVA, 0).global);
+		mmu_write_cr4(m->vcpu, CR4_PAE | CR4_PCIDE | CR4_PGE);
+		assert_true(read_hits(m, GVA));
+		mmu_write_cr3(m->vcpu, b | 2, true);
+		put64(m, at, 0x6000 | HOT | PTE_G);
+		mmu_invlpg(m->vcpu, GVA);
+		mmu_write_cr3(m->vcpu, a | 1, true);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(reach(m, GVA, 0).gpa, 0x6000);
+		machine_free(m);
+	}
 }
 
 static void test_pcids(void **state)
@@ -190,27 +249,34 @@ static void test_keys(void **state)
 	}
 }
 
+static void run_revival(enum mmu_mode mode, bool off)
+{
+	struct machine *m = machine_make(mode, 12, 0, off);
+	gpa_t a = new_table(m), b = new_table(m), at = map(m, a, GVA, 0x5000 | HOT);
+	map(m, b, GVA, 0x6000 | HOT);
+	long_mode(m, a, 0);
+	reach(m, GVA, 0);
+	mmu_write_cr3(m->vcpu, b, false);
+	assert_int_equal(reach(m, GVA, 0).gpa, 0x6000);
+	mmu_write_cr3(m->vcpu, a, false);
+	assert_int_equal(read_hits(m, GVA), !off);
+	reach(m, GVA, 0);
+	mmu_write_cr4(m->vcpu, CR4_PAE | CR4_PGE);
+	assert_int_equal(read_hits(m, GVA), !off);
+	reach(m, GVA, 0);
+	put64(m, at, 0x7000 | HOT);
+	mmu_write_cr3(m->vcpu, a, false);
+	assert_false(read_hits(m, GVA));
+	assert_int_equal(reach(m, GVA, 0).gpa, 0x7000);
+	mmu_write_cr3(m->vcpu, a, false);
+	assert_int_equal(read_hits(m, GVA), !off);
+	machine_free(m);
+}
+
 static void test_revival(void **state)
 {
-	for (unsigned off = 0; off < 2; off++) {
-		struct machine *m = machine_make(MMU_TDP, 12, 0, off);
-		gpa_t a = new_table(m), b = new_table(m), at = map(m, a, GVA, 0x5000 | HOT);
-		map(m, b, GVA, 0x6000 | HOT);
-		long_mode(m, a, 0);
-		reach(m, GVA, 0);
-		mmu_write_cr3(m->vcpu, b, false);
-		assert_int_equal(reach(m, GVA, 0).gpa, 0x6000);
-		mmu_write_cr3(m->vcpu, a, false);
-		assert_int_equal(read_hits(m, GVA), !off);
-		reach(m, GVA, 0);
-		put64(m, at, 0x7000 | HOT);
-		mmu_write_cr3(m->vcpu, a, false);
-		assert_false(read_hits(m, GVA));
-		assert_int_equal(reach(m, GVA, 0).gpa, 0x7000);
-		mmu_write_cr3(m->vcpu, a, false);
-		assert_int_equal(read_hits(m, GVA), !off);
-		machine_free(m);
-	}
+	for (unsigned i = 0; i < 4; i++)
+		run_revival(both_modes[i / 2], i % 2);
 }
 
 /* A store to any table of the path, by whatever way, condemns; and a store through an older write entry is seen. */
@@ -238,6 +304,109 @@ static void test_revival_sees_every_store(void **state)
 		assert_int_equal(refuse_code(m, GVA, 0), 0);
 		machine_free(m);
 	}
+}
+
+/* Under shadow: the same, but a page table goes out of sync at the first store, and nothing is kept that was made of it then. */
+static void test_revival_under_shadow_sees_every_store(void **state)
+{
+	for (unsigned level = 1; level <= 4; level++) {
+		struct machine *m = machine_make(MMU_SHADOW, 12, 0, false);
+		gpa_t root = new_table(m);
+		map(m, root, GVA, 0x5000 | HOT);
+		map(m, root, GVA + 0x1000, 0x6000 | HOT);
+		gpa_t at = entry_at(m, root, 4, GVA, level);
+		gva_t own = 0x800000 + (at & PAGE_OFFSET_MASK);
+		map(m, root, 0x800000, (at & PAGE_MASK) | HOT);
+		long_mode(m, root, 0);
+		reach(m, GVA, 0);
+		mmu_write_cr3(m->vcpu, root, false);
+		assert_true(read_hits(m, GVA));
+		struct mmu_translation table = reach(m, own, PFERR_W);
+		assert_int_equal(table.watched, level > 1);
+		*(uint64_t *)table.host = 0;
+		if (table.watched)
+			mem_written(&m->space, table.slot, table.gpa, 8);
+		if (level == 1) {
+			reach(m, GVA + 0x1000, 0); /* entered from a page that is out of sync */
+			reach(m, own, PFERR_W);
+			*(uint64_t *)(table.host + 8) = 0x7000 | HOT;
+		}
+		mmu_write_cr3(m->vcpu, root, false);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(refuse_code(m, GVA, 0), 0);
+		assert_false(read_hits(m, GVA + 0x1000));
+		if (level == 1)
+			assert_int_equal(reach(m, GVA + 0x1000, 0).gpa, 0x7000);
+		machine_free(m);
+	}
+}
+
+/* While a table is out of sync each flush empties what was made of it; in sync again, it is kept again. */
+static void test_revival_and_pages_out_of_sync(void **state)
+{
+	struct machine *m = machine_make(MMU_SHADOW, 12, 0, false);
+	gpa_t root = new_table(m), at = map(m, root, GVA, 0x5000 | HOT);
+	map(m, root, 0x800000, (at & PAGE_MASK) | HOT);
+	long_mode(m, root, 0);
+	reach(m, GVA, 0);
+	uint8_t *host = reach(m, 0x800000, PFERR_W).host;
+	tlb_flush_vcpu(m->vcpu); /* from here on the world knows the table only as it is out of sync */
+	reach(m, GVA, 0);
+	*(uint64_t *)host = 0x7000 | HOT;
+	mmu_write_cr3(m->vcpu, root, false);
+	assert_false(read_hits(m, GVA));
+	assert_int_equal(reach(m, GVA, 0).gpa, 0x7000);
+	mmu_write_cr3(m->vcpu, root, false);
+	assert_true(read_hits(m, GVA));
+	machine_free(m);
+}
+
+/* A table whose shadow is gone is not followed any more. */
+static void test_revival_ends_with_the_shadow_of_a_table(void **state)
+{
+	for (unsigned level = 1; level <= 4; level++) {
+		struct machine *m = machine_make(MMU_SHADOW, 12, 0, false);
+		gpa_t a = new_table(m), b = new_table(m);
+		map(m, a, GVA, 0x5000 | HOT);
+		gpa_t at = entry_at(m, a, 4, GVA, level);
+		long_mode(m, a, 0);
+		reach(m, GVA, 0);
+		mmu_write_cr3(m->vcpu, b, false);
+		shadow_for_each_at(m->vm, sp, gpa_to_gfn(at)) {
+			shadow_zap(m->vm, sp, ZAP_RECLAIM);
+			break;
+		}
+		assert_false(*mem_page_flags(m->space.slots[0][0], gpa_to_gfn(at)) & PAGE_FLAG_TABLE);
+		put64(m, at, 0);
+		mmu_write_cr3(m->vcpu, a, false);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(refuse_code(m, GVA, 0), 0);
+		machine_free(m);
+	}
+}
+
+/*
+ * Two shadows of one table, of which one is out of sync (the table was stored to) and the other was made since. What is entered from
+ * the former may be old, although the table was listed for entries from the latter.
+ */
+static void test_revival_and_two_shadows_of_a_table(void **state)
+{
+	struct machine *m = machine_make(MMU_SHADOW, 12, 0, false);
+	gpa_t root = new_table(m), at = map(m, root, GVA, 0x5000 | HOT);
+	put64(m, entry_at(m, root, 4, 0x10000000, 2), (at & PAGE_MASK) | PTE_P | PTE_U); /* the same, read-only */
+	map(m, root, 0x800000, (at & PAGE_MASK) | HOT);
+	map(m, root, GVA + 0x1000, 0x6000 | HOT);
+	long_mode(m, root, 0);
+	reach(m, GVA, 0);
+	*(uint64_t *)reach(m, 0x800000, PFERR_W).host = 0x7000 | HOT;
+	tlb_flush_vcpu(m->vcpu);
+	reach(m, 0x10001000, 0);
+	assert_true(m->vcpu->tlb->current->tables.count && !m->vcpu->tlb->current->tables.incomplete);
+	assert_int_equal(reach(m, GVA, 0).gpa, 0x5000); /* no flush was ordered yet */
+	mmu_write_cr3(m->vcpu, root, false);
+	assert_false(read_hits(m, GVA));
+	assert_int_equal(reach(m, GVA, 0).gpa, 0x7000);
+	machine_free(m);
 }
 
 /* More worlds than the pool has, then more tables than a world can list. */
@@ -308,7 +477,7 @@ static void test_log_is_bounded(void **state)
 	machine_free(m);
 }
 
-static void test_override_and_no_memory(void **state)
+static void test_override(void **state)
 {
 	struct machine *m = machine_make(MMU_TDP, 12, 0, false);
 	gpa_t root = new_table(m);
@@ -322,6 +491,29 @@ static void test_override_and_no_memory(void **state)
 	mmu_select_class(&m->hot, false, false);
 	assert_true(read_hits(m, GVA));
 	machine_free(m);
+}
+
+/* Without memory for a bank, or for its state, translations are right and nothing is entered; later it may be. */
+static void test_no_memory_for_a_bank(void **state)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		struct machine *m = machine_make(both_modes[i / 2], 12, 0, false);
+		gpa_t root = new_table(m);
+		map(m, root, GVA, 0x5000 | HOT);
+		long_mode(m, root, 0);
+		reach(m, GVA, 0);
+		unsigned banks = m->vcpu->tlb->bank_count;
+		mmu_select_class(&m->hot, true, false);
+		alloc_fail_after(i % 2);
+		assert_int_equal(reach(m, GVA, PFERR_U).gpa, 0x5000);
+		alloc_fail_after(-1);
+		assert_false(read_hits(m, GVA));
+		assert_int_equal(m->vcpu->tlb->bank_count, banks);
+		reach(m, GVA, PFERR_U);
+		assert_true(read_hits(m, GVA));
+		assert_int_equal(m->vcpu->tlb->bank_count, banks + 1);
+		machine_free(m);
+	}
 }
 
 static void test_slot_changes(void **state)
@@ -357,15 +549,22 @@ int main(void)
 		cmocka_unit_test(test_one_entry),
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_invlpg_small_and_large),
+		cmocka_unit_test(test_fetch_epoch),
 		cmocka_unit_test(test_invlpg_of_global_reaches_every_address_space),
+		cmocka_unit_test(test_global_pages_that_were_entered_without_pge),
 		cmocka_unit_test(test_pcids),
 		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_revival),
 		cmocka_unit_test(test_revival_sees_every_store),
+		cmocka_unit_test(test_revival_under_shadow_sees_every_store),
+		cmocka_unit_test(test_revival_and_pages_out_of_sync),
+		cmocka_unit_test(test_revival_ends_with_the_shadow_of_a_table),
+		cmocka_unit_test(test_revival_and_two_shadows_of_a_table),
 		cmocka_unit_test(test_pool_and_overflow),
 		cmocka_unit_test(test_drop_host_page),
 		cmocka_unit_test(test_log_is_bounded),
-		cmocka_unit_test(test_override_and_no_memory),
+		cmocka_unit_test(test_override),
+		cmocka_unit_test(test_no_memory_for_a_bank),
 		cmocka_unit_test(test_slot_changes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

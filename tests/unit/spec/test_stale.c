@@ -174,6 +174,20 @@ static void test_large_page_invlpg(void **state)
 	assert_true(may_reach(bench, 0x604abc));
 }
 
+/* A large page in the place of small ones: INVLPG, or a fault, in it ends its own translations, and of the small ones that of its address. */
+static void test_large_page_over_small_ones(void **state)
+{
+	struct bench *bench = *state;
+	store(bench, PDE, 0x200000 | RIGHTS | PTE_A | PTE_PS);
+	assert_true(may_reach(bench, OLD));
+	assert_true(spec_stale_invlpg(bench->stale, LINEAR ^ 0x1000));
+	assert_true(may_reach(bench, OLD));
+	assert_true(spec_stale_page_fault(bench->stale, LINEAR ^ 0x1000));
+	assert_true(may_reach(bench, OLD));
+	assert_true(spec_stale_invlpg(bench->stale, LINEAR));
+	assert_false(may_reach(bench, OLD));
+}
+
 static void test_pcids(void **state)
 {
 	struct bench *bench = *state;
@@ -348,6 +362,7 @@ int main(void)
 		STALE_TEST(test_upper_entry),
 		STALE_TEST(test_combination_of_old_and_new),
 		STALE_TEST(test_large_page_invlpg),
+		STALE_TEST(test_large_page_over_small_ones),
 		STALE_TEST(test_pcids),
 		STALE_TEST(test_invpcid_types),
 		STALE_TEST(test_old_root),

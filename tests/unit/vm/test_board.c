@@ -1,0 +1,173 @@
+/* The board: its memory map and firmware data, shared interrupt lines, loading into an entry state, start-up of other processors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dev/acpi.h"
+#include "vm/board.h"
+
+static struct machine *create(uint64_t memory, unsigned cpus)
+{
+	struct machine_config config;
+	struct err err;
+
+	machine_config_init(&config);
+	config.memory = memory;
+	config.cpus = cpus;
+	struct machine *machine = machine_create(&config, &err);
+	if (!machine)
+		fail_msg("%s", err.text);
+	return machine;
+}
+
+static uint64_t ram_of_map(const struct machine *machine)
+{
+	struct load_memory map[BOARD_MAP_MAX];
+	unsigned count = board_memory_map(machine, map);
+	uint64_t ram = 0, end = 0;
+
+	for (unsigned n = 0; n < count; n++) {
+		assert_true(map[n].base >= end); /* ascending, no overlap */
+		assert_true(map[n].length > 0);
+		end = map[n].base + map[n].length;
+		ram += map[n].type == LOAD_MEMORY_RAM ? map[n].length : 0;
+	}
+	return ram;
+}
+
+static void memory_maps(void **state)
+{
+	const uint64_t sizes[] = {1ull << 20, 2ull << 20, 128ull << 20, 3ull << 30, (3ull << 30) + 4096, 5ull << 30, 64ull << 30};
+
+	for (size_t n = 0; n < ARRAY_LEN(sizes); n++) {
+		struct machine *machine = create(sizes[n], 1);
+		assert_int_equal(ram_of_map(machine), sizes[n] - (0x100000 - BOARD_CONVENTIONAL_END));
+		struct load_memory map[BOARD_MAP_MAX];
+		unsigned count = board_memory_map(machine, map);
+		for (unsigned e = 0; e < count; e++)
+			if (map[e].type == LOAD_MEMORY_RAM) {
+				assert_true(mem_write(&machine->space, 0, map[e].base, "", 1));
+				assert_true(mem_write(&machine->space, 0, map[e].base + map[e].length - 1, "", 1));
+			}
+		machine_destroy(machine);
+	}
+}
+
+static void firmware_leaves_its_traces(void **state)
+{
+	struct machine *machine = create(2 << 20, 2);
+	uint8_t bytes[8];
+	uint16_t word;
+
+	assert_true(mem_read(&machine->space, 0, ACPI_RSDP_GPA, bytes, 8));
+	assert_memory_equal(bytes, "RSD PTR ", 8);
+	assert_true(mem_read(&machine->space, 0, 0x413, &word, 2));
+	assert_int_equal(word, 639);
+	assert_true(mem_read(&machine->space, 0, 0xfff53, bytes, 1));
+	assert_int_equal(bytes[0], 0xcf);
+	assert_true(mem_read(&machine->space, 0, 0xfffffff0, bytes, 2));
+	assert_int_equal(bytes[1], 0xf4);
+	assert_false(mem_write(&machine->space, 0, 0xfffffff0, bytes, 1));
+	assert_false(mem_read(&machine->space, 0, 0xa0000, bytes, 1));
+	assert_int_equal(machine->board->pic.chips[0].vector_base, 8);
+	assert_int_equal(machine->board->pic.chips[1].vector_base, 0x70);
+	assert_int_equal(machine->board->pic.chips[1].imr, 0xf7);
+	machine_destroy(machine);
+}
+
+static void lines_are_shared(void **state)
+{
+	struct machine *machine = create(2 << 20, 1);
+	struct board *board = machine->board;
+
+	irq_set(&board->testdev.irq[5], true);
+	assert_true(board_set_line(machine, 5, true));
+	irq_set(&board->testdev.irq[5], false);
+	assert_true(board->pic.chips[0].lines & 1 << 5); /* the client still holds it */
+	assert_true(board->ioapic.lines & 1 << 5);
+	board_set_line(machine, 5, false);
+	assert_false(board->pic.chips[0].lines & 1 << 5);
+	assert_false(board->ioapic.lines & 1 << 5);
+	board_set_line(machine, 0, true);
+	assert_int_equal(board->ioapic.lines, 1 << 2);
+	board_set_line(machine, 20, true);
+	assert_int_equal(board->ioapic.lines, 1 << 2 | 1 << 20);
+	assert_false(board_set_line(machine, 24, true));
+	machine_reset(machine);
+	board_set_line(machine, 0, false);
+	machine_destroy(machine);
+}
+
+static void flat_image_enters_real_mode(void **state)
+{
+	struct machine *machine = create(2 << 20, 3);
+	struct load_request request = {
+		.name = "code", .bytes = (const uint8_t *)"\xf4", .length = 1, .kind = IMAGE_FLAT, .flat_address = 0x7c00,
+	};
+	struct err err;
+
+	assert_true(machine_load(machine, &request, &err));
+	const struct vcpu *v = machine->cpus[0].v;
+	assert_int_equal(v->seg[SEG_CS].base + v->rip, 0x7c00);
+	assert_int_equal(v->mode, MODE_REAL);
+	assert_false(v->cr0 & (CR0_PE | CR0_CD | CR0_NW));
+	assert_int_equal(v->idtr.limit, 0x3ff);
+	assert_false(v->wait_for_sipi);
+	assert_true(machine->cpus[1].v->wait_for_sipi && machine->cpus[2].v->wait_for_sipi);
+	assert_true(lapic_read_base(machine->cpus[0].lapic) & 0x100);
+	assert_false(lapic_read_base(machine->cpus[1].lapic) & 0x100);
+	machine_destroy(machine);
+}
+
+/* INIT and one SIPI from the first processor, nothing between them. The second says so at the debug exit. */
+static void start_up(void **state)
+{
+	static const char code[] = "\x66\xbb\x00\x03\xe0\xfe"                         /* mov ebx,0fee00300h */
+				   "\x67\x66\xc7\x03\x00\x45\x0c\x00"                 /* mov dword [ebx],0c4500h */
+				   "\x67\x66\xc7\x03\x08\x46\x0c\x00\xfa\xf4";        /* mov dword [ebx],0c4608h; cli; hlt */
+	static const char other[] = "\x8c\xc8\xc1\xe8\x04\xe7\xf4";                   /* mov ax,cs; shr ax,4; out f4h,ax */
+	struct machine *machine = create(2 << 20, 2);
+	struct load_request request = {
+		.name = "code", .bytes = (const uint8_t *)code, .length = sizeof(code) - 1, .kind = IMAGE_FLAT, .flat_address = 0x7c00,
+	};
+	const struct machine_limits limits = {.instructions = 1000};
+	struct err err;
+
+	assert_true(machine_load(machine, &request, &err));
+	assert_true(mem_write(&machine->space, 0, 0x8000, other, sizeof(other) - 1));
+	machine->cpus[0].v->seg[SEG_DS].limit = 0xffffffff; /* big real mode, to reach the APIC */
+	vcpu_registers_changed(machine->cpus[0].v);
+	machine_run(machine, &limits);
+	assert_int_equal(machine->end.reason, END_DEBUG_EXIT);
+	assert_int_equal(machine->end.vcpu, 1);
+	assert_int_equal(machine->end.value, 0x80);
+	machine_destroy(machine);
+}
+
+static void screen_follows_the_start_address(void **state)
+{
+	struct machine *machine = create(2 << 20, 1);
+	uint8_t cells[4000];
+
+	assert_true(mem_write(&machine->space, 0, VGA_MEMORY_GPA + 160, "Z", 1));
+	machine->board->vga.crtc[0x0d] = 80; /* one row down */
+	assert_true(board_screen(machine, cells, sizeof(cells)));
+	assert_int_equal(cells[0], 'Z');
+	machine->board->vga.crtc[0x0c] = 0x3f; /* wraps round the end of text memory */
+	assert_true(board_screen(machine, cells, sizeof(cells)));
+	machine_destroy(machine);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(memory_maps), cmocka_unit_test(firmware_leaves_its_traces), cmocka_unit_test(lines_are_shared),
+		cmocka_unit_test(flat_image_enters_real_mode), cmocka_unit_test(start_up), cmocka_unit_test(screen_follows_the_start_address),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

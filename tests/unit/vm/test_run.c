@@ -1,0 +1,192 @@
+/* Turns: their order and length, time at PAUSE, waking, ends from a device, and what a bug of ours leaves alive. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bug.h"
+#include "vm/board.h"
+#include "vm/vm.h"
+
+#define LOG_SIZE 64
+
+struct journal {
+	struct machine *machine;
+	unsigned count;
+	struct {
+		unsigned vcpu;
+		uint64_t value, ticks;
+	} lines[LOG_SIZE];
+};
+
+static uint64_t journal_read(void *opaque, uint64_t offset, unsigned size)
+{
+	struct journal *journal = opaque;
+	return journal->machine->running->v->index;
+}
+
+/* Port 0 of the journal takes notes, port 1 has a bug. */
+static void journal_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct journal *journal = opaque;
+	if (offset == 1)
+		BUG("the journal is full");
+	if (journal->count < LOG_SIZE) {
+		journal->lines[journal->count].vcpu = journal->machine->running->v->index;
+		journal->lines[journal->count].value = value;
+		journal->lines[journal->count].ticks = clock_now(&journal->machine->clock);
+	}
+	journal->count++;
+}
+
+static const struct bus_ops journal_ops = {journal_read, journal_write};
+
+/* A bare machine whose processors all start at real-mode code at 0x1000. */
+static struct machine *create(unsigned cpus, const char *code, size_t length, struct journal *journal)
+{
+	struct machine_config config;
+	struct err err;
+
+	machine_config_init(&config);
+	config.board = false;
+	config.cpus = cpus;
+	struct machine *machine = machine_create(&config, &err);
+	assert_non_null(machine);
+	assert_true(mem_slot_add(&machine->space, 0, 1, 0, 0x10000, NULL, 0, &err));
+	assert_true(mem_write(&machine->space, 0, 0x1000, code, length));
+	memset(journal, 0, sizeof(*journal));
+	journal->machine = machine;
+	assert_true(bus_add(&machine->ports, 0x50, 2, &journal_ops, journal, "journal"));
+	for (unsigned n = 0; n < cpus; n++) {
+		struct vcpu *v = machine->cpus[n].v;
+		v->seg[SEG_CS].selector = 0;
+		v->seg[SEG_CS].base = 0;
+		v->rip = 0x1000;
+		vcpu_registers_changed(v);
+	}
+	return machine;
+}
+
+static void run(struct machine *machine, uint64_t instructions)
+{
+	const struct machine_limits limits = {.instructions = instructions};
+	machine_run(machine, &limits);
+}
+
+/* Counts to 65536 without end, and notes each time. */
+#define COUNTER "\x40\x75\xfd\xe6\x50\xeb\xf9"
+
+static void turns_are_round_and_limited(void **state)
+{
+	struct journal journal;
+	struct machine *machine = create(3, COUNTER, 7, &journal);
+
+	run(machine, 3 * 10 * RUN_TURN_MAX);
+	assert_int_equal(machine->end.reason, END_TIMEOUT);
+	for (unsigned n = 0; n < 3; n++)
+		assert_int_equal(machine->cpus[n].v->instructions, 10 * RUN_TURN_MAX);
+	assert_int_equal(machine->clock.base, 4ull * 3 * 10 * RUN_TURN_MAX);
+	run(machine, 5 * RUN_TURN_MAX); /* it goes on with the processor whose turn it is */
+	assert_int_equal(machine->cpus[0].v->instructions, 12 * RUN_TURN_MAX);
+	assert_int_equal(machine->cpus[2].v->instructions, 11 * RUN_TURN_MAX);
+	machine_destroy(machine);
+}
+
+static void a_run_repeats_itself(void **state)
+{
+	struct journal first, second;
+	struct machine *a = create(2, COUNTER, 7, &first), *b = create(2, COUNTER, 7, &second);
+
+	run(a, 3000000);
+	for (unsigned n = 0; n < 3000; n++)
+		run(b, 1000); /* cutting a run into pieces changes only where turns end */
+	assert_true(first.count >= 20);
+	assert_int_equal(first.count, second.count);
+	machine_destroy(a);
+	a = create(2, COUNTER, 7, &second);
+	run(a, 3000000);
+	assert_int_equal(first.count, second.count);
+	assert_memory_equal(first.lines, second.lines, sizeof(first.lines));
+	machine_destroy(a);
+	machine_destroy(b);
+}
+
+static void pause_passes_the_turn(void **state)
+{
+	struct journal journal;
+	struct machine *machine = create(2, "\xe6\x50\xf3\x90\xeb\xfa", 6, &journal); /* again: out 50h,al; pause; jmp again */
+
+	run(machine, 59);
+	assert_true(journal.count >= 18);
+	for (unsigned n = 0; n < 18; n++)
+		assert_int_equal(journal.lines[n].vcpu, n & 1);
+	/* A turn is out and pause (later ones begin with the jmp), and PAUSE_TICKS more. */
+	assert_int_equal(journal.lines[2].ticks - journal.lines[0].ticks, 2 * (PAUSE_TICKS + 4 * 2) + 4);
+	machine_destroy(machine);
+}
+
+static void all_asleep_is_the_end(void **state)
+{
+	struct journal journal;
+	struct machine *machine = create(2, "\xe6\x50\xf4\xe6\x50\xf4", 6, &journal);
+
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_HALTED);
+	assert_int_equal(machine->end.exit_status, 104);
+	assert_int_equal(journal.count, 2);
+	machine->cpus[1].interrupt = 0x20; /* interrupts are off: it wakes nobody */
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_HALTED);
+	assert_int_equal(journal.count, 2);
+	machine_destroy(machine);
+}
+
+static void the_first_end_counts(void **state)
+{
+	struct journal journal;
+	struct machine *machine = create(1, "\xf4", 1, &journal);
+
+	machine_end(machine, END_DEBUG_EXIT, 200);
+	machine_end(machine, END_RESET, 0);
+	assert_int_equal(machine->end.reason, END_DEBUG_EXIT);
+	assert_int_equal(machine->end.exit_status, (200 << 1 | 1) & 0xff);
+	machine_destroy(machine);
+}
+
+static void a_bug_kills_one_machine(void **state)
+{
+#ifdef UMBRA_BUG_ABORTS
+	skip();
+#else
+	struct journal first, second;
+	struct machine *dead = create(1, "\xe6\x51\xe6\x50\xf4", 5, &first), *alive = create(1, "\xe6\x50\xf4", 3, &second);
+
+	run(dead, 0);
+	assert_int_equal(dead->end.reason, END_BUG);
+	assert_int_equal(dead->end.exit_status, 70);
+	assert_non_null(strstr(dead->end.text, "the journal is full"));
+	run(dead, 0);
+	assert_int_equal(dead->end.reason, END_BUG);
+	assert_int_equal(first.count, 0);
+	assert_int_equal(machine_run_cpu(dead, 0, 0), RUN_SHUTDOWN);
+	run(alive, 0);
+	assert_int_equal(alive->end.reason, END_HALTED);
+	assert_int_equal(second.count, 1);
+	machine_destroy(dead);
+	machine_destroy(alive);
+#endif
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(turns_are_round_and_limited), cmocka_unit_test(a_run_repeats_itself),
+		cmocka_unit_test(pause_passes_the_turn), cmocka_unit_test(all_asleep_is_the_end), cmocka_unit_test(the_first_end_counts),
+		cmocka_unit_test(a_bug_kills_one_machine),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
