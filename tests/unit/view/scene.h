@@ -91,7 +91,7 @@ static inline void scene_stop(struct scene *scene)
 static inline void assert_says(const char *text, const char *part)
 {
 	if (!strstr(text, part))
-		fail_msg("\"%s\" is not in:\n%s", part, text);
+		fail_msg("\"%s\" is not in:\n%s", part ? part : "(nothing)", text ? text : "(nothing)");
 }
 
 static inline void assert_silent(const char *text, const char *part)
