@@ -91,6 +91,28 @@ UMBRA_API void umbra_vcpu_get_sregs(const struct umbra_vcpu *vcpu, struct umbra_
 /* UMBRA_ERROR_USAGE, and nothing changed, for values that no processor can be in (CR0.PG without PE, EFER.LMA without PAE...). */
 UMBRA_API bool umbra_vcpu_set_sregs(struct umbra_vcpu *vcpu, const struct umbra_sregs *sregs, struct umbra_error *error);
 
+/*
+ * x87, MMX, SSE and AVX state. image is what XSAVE64 with all components stores in the standard format (SDM 1, "Standard Format of
+ * Extended Regions"), except that the x87 pointers are always in it: x87 and MMX at 0, MXCSR at 24, XMM at 160, XSTATE_BV at 512,
+ * upper halves of YMM at 576, PKRU at 2688. A component whose bit in XSTATE_BV is clear has its initial value. The selectors of the
+ * x87 pointers, which the image has no room for, stand beside it. PKRU is the register of struct umbra_sregs.
+ */
+#define UMBRA_XSAVE_SIZE 2696
+
+struct umbra_fpu {
+	uint64_t xcr0;
+	uint16_t fcs, fds;
+	uint8_t image[UMBRA_XSAVE_SIZE];
+};
+
+/* Between runs only. */
+UMBRA_API void umbra_vcpu_get_fpu(const struct umbra_vcpu *vcpu, struct umbra_fpu *ret_fpu);
+/*
+ * UMBRA_ERROR_USAGE, and nothing changed, for an XCR0 that XSETBV refuses, components that the processor lacks, reserved bits of
+ * MXCSR or of the header.
+ */
+UMBRA_API bool umbra_vcpu_set_fpu(struct umbra_vcpu *vcpu, const struct umbra_fpu *fpu, struct umbra_error *error);
+
 /* As RDMSR and WRMSR at CPL 0 would do; false where they would raise #GP. Between runs only. */
 UMBRA_API bool umbra_vcpu_get_msr(struct umbra_vcpu *vcpu, uint32_t msr, uint64_t *ret_value);
 UMBRA_API bool umbra_vcpu_set_msr(struct umbra_vcpu *vcpu, uint32_t msr, uint64_t value);

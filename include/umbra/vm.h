@@ -57,7 +57,14 @@ struct umbra_config {
 	 * wait: the machine has nothing else to do; the function may block for a while (some 100 ms), so that the process sleeps.
 	 */
 	int (*input)(void *opaque, bool wait);
-	void *opaque;             /* for both */
+	void *opaque;             /* for all functions of this structure */
+	/*
+	 * A clock from outside, both functions or none. NULL, the usual: the machine's clock counts instructions, so that a run can be
+	 * repeated. time: nanoseconds that never go back; the machine's clock follows them while it runs. sleep: called when no processor
+	 * has work; returns after so many nanoseconds, or earlier, at the latest when there is input.
+	 */
+	uint64_t (*time)(void *opaque);
+	void (*sleep)(void *opaque, uint64_t nanoseconds);
 };
 
 /* Fills in the usual values. Use the macro: it supplies the caller's idea of the size. */
@@ -90,11 +97,13 @@ struct umbra_image {
 	const char *name;     /* the file's name: subject of errors, and argv[0] of a multiboot guest */
 	const void *bytes;
 	size_t length;
-	const char *kind;     /* "multiboot", "multiboot2", "pvh", "elf", "bootsector" or "flat"; NULL: recognised (never as "flat") */
+	/* "multiboot", "multiboot2", "pvh", "elf", "linux", "bootsector" or "flat"; NULL: recognised (never as "flat") */
+	const char *kind;
 	uint64_t flat_address;/* where a "flat" image lies and begins; it starts in real mode below 1 MiB */
 	const char *cmdline;  /* NULL: none */
-	const struct umbra_module *modules;
+	const struct umbra_module *modules; /* Linux: the archives of its initramfs, in this order */
 	unsigned module_count;
+	unsigned entry;       /* Linux: 32 or 64, the mode in which the kernel is entered; 0: 64 if it can */
 };
 
 /* All fields empty but size, and flat_address 0x7c00. */

@@ -37,6 +37,8 @@ struct umbra_vm {
 	struct client_range ranges[CLIENT_RANGES_MAX];
 	void (*output)(void *opaque, enum umbra_console console, const void *bytes, size_t length);
 	int (*input)(void *opaque, bool wait);
+	uint64_t (*time)(void *opaque);
+	void (*sleep)(void *opaque, uint64_t nanoseconds);
 	void *opaque;
 };
 

@@ -5,10 +5,12 @@
 
 #include "arch/msr.h"
 #include "cpu/msr.h"
+#include "cpu/xsave.h"
 
 #define CR4_KNOWN                                                                                                              \
 	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT |  \
-	 CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS)
+	 CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE |     \
+	 CR4_PKS)
 #define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NX)
 
 _Static_assert((int)UMBRA_RSP == (int)REG_RSP && (int)UMBRA_R15 == (int)REG_R15, "registers have the same order");
@@ -165,6 +167,7 @@ static uint64_t cr4_missing(const struct vcpu *v)
 	} gates[] = {
 		{FEAT_LA57, CR4_LA57}, {FEAT_PCID, CR4_PCIDE}, {FEAT_SMEP, CR4_SMEP}, {FEAT_SMAP, CR4_SMAP}, {FEAT_PKU, CR4_PKE},
 		{FEAT_PKS, CR4_PKS}, {FEAT_UMIP, CR4_UMIP}, {FEAT_FSGSBASE, CR4_FSGSBASE}, {FEAT_PAE, CR4_PAE}, {FEAT_PSE, CR4_PSE},
+		{FEAT_FXSR, CR4_OSFXSR}, {FEAT_SSE, CR4_OSXMMEXCPT}, {FEAT_XSAVE, CR4_OSXSAVE},
 	};
 	uint64_t missing = 0;
 	for (unsigned n = 0; n < ARRAY_LEN(gates); n++)
@@ -211,6 +214,39 @@ bool umbra_vcpu_set_sregs(struct umbra_vcpu *vcpu, const struct umbra_sregs *sre
 	store_sregs(v, sregs);
 	API_LEAVE();
 	return true;
+}
+
+_Static_assert(UMBRA_XSAVE_SIZE == XSAVE_IMAGE_SIZE, "the client's image is the processor's");
+
+void umbra_vcpu_get_fpu(const struct umbra_vcpu *vcpu, struct umbra_fpu *ret_fpu)
+{
+	const struct vcpu *v = vcpu->cpu->v;
+
+	xsave_image_get(v, ret_fpu->image);
+	ret_fpu->xcr0 = v->fpu->xcr0;
+	ret_fpu->fcs = v->fpu->fcs;
+	ret_fpu->fds = v->fpu->fds;
+}
+
+bool umbra_vcpu_set_fpu(struct umbra_vcpu *vcpu, const struct umbra_fpu *fpu, struct umbra_error *error)
+{
+	struct vcpu *v = vcpu->cpu->v;
+
+	if (!api_at_rest(vcpu->vm, "fpu", error))
+		return false;
+	if (!xcr0_is_valid(&v->model, fpu->xcr0))
+		return api_refuse(error, "fpu: xcr0 has a value that the processor does not take");
+	API_ENTER(vcpu->vm, return api_refuse(error, "%s", vcpu->vm->machine->end.text));
+	const char *wrong = xsave_image_set(v, fpu->image);
+	if (!wrong) {
+		drop_answers(vcpu);
+		v->fpu->xcr0 = fpu->xcr0;
+		v->fpu->fcs = fpu->fcs;
+		v->fpu->fds = fpu->fds;
+		vcpu_registers_changed(v);
+	}
+	API_LEAVE();
+	return !wrong || api_refuse(error, "fpu: %s", wrong);
 }
 
 /* The accessors work as the instructions do, and record their fault: it is not the guest's. */

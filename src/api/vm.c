@@ -42,10 +42,24 @@ static int input(void *opaque, bool wait)
 	return vm->input(vm->opaque, wait);
 }
 
+static uint64_t outside_time(void *opaque)
+{
+	struct umbra_vm *vm = opaque;
+	return vm->time(vm->opaque);
+}
+
+static void outside_sleep(void *opaque, uint64_t nanoseconds)
+{
+	struct umbra_vm *vm = opaque;
+	vm->sleep(vm->opaque, nanoseconds);
+}
+
 static struct machine_config translate_config(struct umbra_vm *vm, const struct umbra_config *config)
 {
 	vm->output = config->output;
 	vm->input = config->input;
+	vm->time = config->time;
+	vm->sleep = config->sleep;
 	vm->opaque = config->opaque;
 	return (struct machine_config){
 		.board = config->board, .memory = config->memory, .cpus = config->cpus, .cpu = config->cpu,
@@ -53,7 +67,7 @@ static struct machine_config translate_config(struct umbra_vm *vm, const struct 
 		.unclaimed_exits = config->unclaimed_exits, .check_interval = config->check_interval,
 		.shadow_page_quota = config->shadow_page_quota, .tlb_entries = config->tlb_entries, .tlb_banks = config->tlb_banks,
 		.rtc_seconds = config->rtc_seconds, .output = config->output ? output : NULL, .input = config->input ? input : NULL,
-		.opaque = vm,
+		.time = config->time ? outside_time : NULL, .wait = config->sleep ? outside_sleep : NULL, .opaque = vm,
 	};
 }
 
@@ -158,10 +172,27 @@ static bool make_request(const struct umbra_image *image, struct load_module mod
 		.name = image->name, .bytes = image->bytes, .length = image->length, .kind = IMAGE_AUTO,
 		.flat_address = image->flat_address, .cmdline = image->cmdline, .modules = modules, .module_count = image->module_count,
 	};
+	if (image->entry && image->entry != 32 && image->entry != 64)
+		return api_refuse(error, "%s: there is no entry %u; say 32 or 64", image->name, image->entry);
+	ret->entry = image->entry == 32 ? LOAD_ENTRY_32 : image->entry == 64 ? LOAD_ENTRY_64 : LOAD_ENTRY_AUTO;
 	if (image->kind && !image_kind_from_name(image->kind, &ret->kind))
 		return api_refuse(error, "%s: there is no kind of image called \"%s\"", image->name, image->kind);
 	for (unsigned n = 0; n < image->module_count; n++)
 		modules[n] = (struct load_module){image->modules[n].text, image->modules[n].bytes, image->modules[n].length};
+	return true;
+}
+
+/* A flat image is taken as it is; of any other kind, a gzip file holds one. */
+static bool unpack(const struct umbra_vm *vm, struct load_request *request, uint8_t **ret_owned, struct umbra_error *error)
+{
+	struct err err = {.code = ERR_NONE};
+
+	*ret_owned = NULL;
+	if (request->kind == IMAGE_FLAT || !image_is_packed(request->bytes, request->length))
+		return true;
+	if (!image_unpack(request->name, request->bytes, request->length, vm->machine->config.memory, ret_owned, &request->length, &err))
+		return api_fail(error, &err);
+	request->bytes = *ret_owned;
 	return true;
 }
 
@@ -171,17 +202,20 @@ bool umbra_vm_load(struct umbra_vm *vm, const struct umbra_image *image, struct 
 	struct load_request request;
 	struct umbra_image full;
 	struct err err = {.code = ERR_NONE};
+	uint8_t *owned;
 
-	if (!copy_image(image, &full, error) || !api_at_rest(vm, full.name, error) || !make_request(&full, modules, &request, error))
+	if (!copy_image(image, &full, error) || !api_at_rest(vm, full.name, error) || !make_request(&full, modules, &request, error) ||
+	    !unpack(vm, &request, &owned, error))
 		return false;
-	API_ENTER(vm, return api_refuse(error, "%s", vm->machine->end.text));
+	API_ENTER(vm, image_release(owned); return api_refuse(error, "%s", vm->machine->end.text));
 	bool good = machine_load(vm->machine, &request, &err);
 	API_LEAVE();
-	if (!good)
-		return api_fail(error, &err);
-	symbols_destroy(vm->symbols);
-	vm->symbols = symbols_create(request.bytes, request.length);
-	return true;
+	if (good) {
+		symbols_destroy(vm->symbols);
+		vm->symbols = symbols_create(request.bytes, request.length);
+	}
+	image_release(owned);
+	return good || api_fail(error, &err);
 }
 
 bool umbra_vm_symbol(const struct umbra_vm *vm, const char *name, uint64_t *ret_address)

@@ -46,6 +46,11 @@ static inline uint64_t align_down(uint64_t value, uint64_t power_of_two)
 	return value & ~(power_of_two - 1);
 }
 
+static inline uint64_t align_up(uint64_t value, uint64_t power_of_two) /* wraps beyond the last multiple */
+{
+	return align_down(value + power_of_two - 1, power_of_two);
+}
+
 /* Mixes 64 bits into a hash (a finalizer in the manner of splitmix64). */
 static inline uint64_t hash_mix(uint64_t x)
 {

@@ -133,6 +133,13 @@ static void guest_output(void *opaque, enum umbra_console console, const void *b
 		terminal_output(bytes, length);
 }
 
+static uint64_t host_time(void *opaque)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static void configure(struct run *run, struct umbra_config *config)
 {
 	const struct settings *settings = run->settings;
@@ -146,6 +153,8 @@ static void configure(struct run *run, struct umbra_config *config)
 	config->check_interval = settings->check_interval;
 	config->output = guest_output;
 	config->input = settings->serial ? terminal_input : NULL;
+	config->time = settings->host_clock ? host_time : NULL;
+	config->sleep = settings->host_clock ? terminal_sleep : NULL;
 	config->opaque = run;
 	if (settings->qemu) {
 		qemu_cpu_text(settings->cpu ? settings->cpu : "qemu64", run->cpu, sizeof(run->cpu));
@@ -179,6 +188,7 @@ static int load_image(struct run *run)
 	image.length = run->kernel.length;
 	image.kind = settings->kind;
 	image.cmdline = settings->append;
+	image.entry = settings->entry;
 	image.modules = run->modules;
 	image.module_count = run->module_count;
 	if (settings->load_address_given)

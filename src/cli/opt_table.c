@@ -39,6 +39,12 @@ static bool apply_kind(struct settings *settings, const char *option, const char
 	return true;
 }
 
+static bool apply_entry(struct settings *settings, const char *option, const char *value)
+{
+	settings->entry = !strcmp(value, "32") ? 32 : !strcmp(value, "64") ? 64 : 0;
+	return settings->entry || message_false("%s %s: no such entry; say 32 or 64", option, value);
+}
+
 static bool apply_load_address(struct settings *settings, const char *option, const char *value)
 {
 	settings->load_address_given = true;
@@ -111,6 +117,13 @@ static bool apply_timeout(struct settings *settings, const char *option, const c
 	else
 		settings->limit_instructions = instructions;
 	return true;
+}
+
+static bool apply_clock(struct settings *settings, const char *option, const char *value)
+{
+	settings->host_clock = !strcmp(value, "host");
+	return settings->host_clock || !strcmp(value, "instructions") ||
+	       message_false("%s %s: no such clock; say instructions or host", option, value);
 }
 
 static bool apply_check_mmu(struct settings *settings, const char *option, const char *value)
@@ -225,10 +238,11 @@ static bool apply_version(struct settings *settings, const char *option, const c
 
 static const struct opt_row rows[] = {
 	{"kernel", NULL, "FILE", GROUP_IMAGE, apply_kernel,
-	 "the image: multiboot 1 or 2, ELF with a PVH note, boot sector, flat"},
+	 "the image: Linux, multiboot 1 or 2, ELF with a PVH note, boot sector; also in gzip"},
 	{"append", NULL, "TEXT", GROUP_IMAGE, apply_append, "the kernel's command line"},
-	{"initrd", NULL, "FILE[,FILE]", GROUP_IMAGE, apply_initrd, "boot modules; 'FILE TEXT' gives one a command line"},
-	{"kind", NULL, "KIND", GROUP_IMAGE, apply_kind, "auto, multiboot, multiboot2, pvh, elf, bootsector or flat"},
+	{"initrd", NULL, "FILE[,FILE]", GROUP_IMAGE, apply_initrd, "initramfs, or boot modules; 'FILE TEXT' gives one a command line"},
+	{"kind", NULL, "KIND", GROUP_IMAGE, apply_kind, "auto, multiboot, multiboot2, pvh, elf, linux, bootsector or flat"},
+	{"entry", NULL, "32|64", GROUP_IMAGE, apply_entry, "the mode in which a Linux kernel is entered (64 if it can)"},
 	{"load-address", NULL, "ADDRESS", GROUP_IMAGE, apply_load_address, "where a flat image lies and begins (0x7c00)"},
 
 	{"memory", "m", "SIZE", GROUP_MACHINE, apply_memory, "guest memory: 512M, 4G (128M)"},
@@ -238,6 +252,7 @@ static const struct opt_row rows[] = {
 	{"no-debug-exit", NULL, NULL, GROUP_MACHINE, apply_no_debug_exit, "no isa-debug-exit at port 0xf4"},
 
 	{"timeout", NULL, "30s|5G", GROUP_RUN, apply_timeout, "end after so much time, or so many instructions"},
+	{"clock", NULL, "instructions|host", GROUP_RUN, apply_clock, "the guest's time; host: for people, no two runs are equal"},
 	{"check-mmu", NULL, "[=N]", GROUP_RUN, apply_check_mmu, "verify the MMU after every (Nth) exit"},
 	{"quiet", NULL, NULL, GROUP_RUN, apply_quiet, "no report and no screen at the end"},
 	{"json", NULL, "[=FILE]", GROUP_RUN, apply_json, "how the run ended, as one line of JSON (on standard error)"},

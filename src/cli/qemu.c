@@ -205,5 +205,5 @@ void qemu_cpu_text(const char *cpu, char *ret_text, unsigned size)
 	const char *comma = strchr(cpu, ',');
 	int name = comma ? (int)(comma - cpu) : (int)strlen(cpu);
 
-	snprintf(ret_text, size, "%.*s,+fep,+kvm-hypercall,+sse,+sse2%s", name, cpu, comma ? comma : "");
+	snprintf(ret_text, size, "%.*s,+fep,+kvm-hypercall%s", name, cpu, comma ? comma : "");
 }

@@ -20,9 +20,11 @@ struct settings {
 	const char *kernel, *append, *initrd, *kind, *cpu;
 	bool load_address_given;
 	uint64_t load_address;
+	unsigned entry;       /* 32 or 64; 0: as the kernel likes */
 	uint64_t memory;
 	unsigned cpus;
 	bool shadow;
+	bool host_clock;      /* the guest's time is the host's */
 	uint64_t limit_nanoseconds, limit_instructions;
 	unsigned check_interval;
 	bool debug_exit, no_debug_exit;

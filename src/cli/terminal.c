@@ -2,6 +2,7 @@
  * The console on standard input and output, see terminal.h. Handlers touch only what is safe in them: tcsetattr(), write(), umbra_vm_stop()
  * and variables of type sig_atomic_t.
  */
+#define _GNU_SOURCE /* ppoll */
 #include "cli/terminal.h"
 
 #include <errno.h>
@@ -10,17 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/message.h"
 
 #define ESCAPE 0x01 /* Ctrl-A */
 #define WAIT_MILLISECONDS 100
+#define WAIT_NANOSECONDS (WAIT_MILLISECONDS * 1000000ull)
 #define OUTPUT_SIZE 8192
 
 static struct {
 	struct umbra_vm *vm;
-	bool begun, interactive; /* interactive: standard input is a terminal, and ours */
+	bool begun, reading;     /* reading: standard input is the guest's */
+	bool interactive;        /* it is a terminal, and ours */
 	volatile sig_atomic_t raw;
 	struct termios cooked, uncooked;
 	volatile sig_atomic_t signal;
@@ -136,6 +140,7 @@ static void install(const int *numbers, size_t count, void (*handler)(int))
 void terminal_begin(struct umbra_vm *vm, bool serial)
 {
 	terminal.vm = vm;
+	terminal.reading = serial;
 	if (serial)
 		prepare_raw();
 	if (!terminal.begun)
@@ -255,11 +260,12 @@ static int next_byte(void)
 	return UMBRA_INPUT_NONE;
 }
 
-static void fill_input(bool wait)
+static void fill_input(uint64_t nanoseconds)
 {
 	struct pollfd ready = {.fd = STDIN_FILENO, .events = POLLIN};
+	struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
 
-	if (poll(&ready, 1, wait ? WAIT_MILLISECONDS : 0) <= 0)
+	if (ppoll(&ready, 1, &limit, NULL) <= 0)
 		return;
 	ssize_t got = ready.revents & POLLNVAL ? 0 : read(STDIN_FILENO, terminal.input, sizeof(terminal.input));
 	if (got > 0) {
@@ -268,6 +274,25 @@ static void fill_input(bool wait)
 	} else if (got == 0 || (errno != EINTR && errno != EAGAIN)) {
 		terminal.ended = true;
 	}
+}
+
+/* Whether a look at standard input would tell something new: it is open, ours to read, and what came before has been used. */
+static bool may_read(void)
+{
+	return terminal.reading && !terminal.ended && terminal.input_used == terminal.input_length &&
+	       (!terminal.interactive || in_foreground());
+}
+
+void terminal_sleep(void *opaque, uint64_t nanoseconds)
+{
+	uint64_t limit = nanoseconds < WAIT_NANOSECONDS ? nanoseconds : WAIT_NANOSECONDS;
+	struct timespec wanted = {.tv_nsec = (long)limit};
+
+	terminal_flush();
+	if (may_read())
+		fill_input(limit);
+	else
+		nanosleep(&wanted, NULL);
 }
 
 int terminal_input(void *opaque, bool wait)
@@ -286,6 +311,6 @@ int terminal_input(void *opaque, bool wait)
 			poll(NULL, 0, WAIT_MILLISECONDS);
 		return UMBRA_INPUT_NONE;
 	}
-	fill_input(wait);
+	fill_input(wait ? WAIT_NANOSECONDS : 0);
 	return terminal.ended ? UMBRA_INPUT_END : next_byte();
 }

@@ -16,6 +16,8 @@ void terminal_end(void);
 
 /* umbra_config.input: bytes of standard input, escapes (Ctrl-A) taken out when it is a terminal. */
 int terminal_input(void *opaque, bool wait);
+/* umbra_config.sleep: until so much time has passed or the user types. */
+void terminal_sleep(void *opaque, uint64_t nanoseconds);
 /* Guest output; it is written at the end of a line, when much has come together, and by terminal_flush(). */
 void terminal_output(const void *bytes, size_t length);
 void terminal_flush(void);

@@ -129,7 +129,7 @@ static void note_access(struct vcpu *v, bool answered, bool write, uint64_t addr
 	BUG_ON(v->reply_next >= IO_REPLY_MAX);
 	v->replies[v->reply_next].access = (struct io_exit){.write = write, .size = (uint8_t)size, .address = address, .value = value};
 	v->replies[v->reply_next].answered = answered;
-	v->reply_count = (uint8_t)(v->reply_next + 1);
+	v->reply_count = (uint16_t)(v->reply_next + 1);
 	if (answered)
 		v->reply_next++;
 }
@@ -331,6 +331,134 @@ bool operand_read(struct vcpu *v, const struct insn *i, unsigned size, uint64_t 
 bool operand_write(struct vcpu *v, const struct insn *i, unsigned size, uint64_t value)
 {
 	return memory_write(v, i, (enum seg)i->seg, operand_offset(v, i), size, value);
+}
+
+/* ---- operands of more than 8 bytes ---------------------------------------------------------------------------------------- */
+
+/* What an alignment check (#AC) looks at: the parts of x87 images are words or doublewords, a 10-byte number counts as a quadword. */
+static unsigned checked_alignment(unsigned size)
+{
+	if (size == 14 || size == 94)
+		return 2;
+	if (size == 28 || size == 108)
+		return 4;
+	return (size & (size - 1)) ? 8 : MIN(size, 16);
+}
+
+/* checked: what an alignment check demands. Without a buffer the pages are only reached, and no breakpoint has been met yet. */
+static NOINLINE_COLD bool slow_wide(struct vcpu *v, const struct insn *i, uint64_t linear, unsigned size, unsigned checked, void *buffer,
+				    bool write)
+{
+	struct span span;
+	if (!aligned_enough(v, linear, checked) || !span_reach(v, linear, size, access_bits(v, write ? PFERR_W : 0), &span))
+		return false;
+	if (!buffer)
+		return true;
+	if (!(write ? span_write(v, i, &span, buffer) : span_read(v, i, &span, buffer)))
+		return false;
+	if (v->hot.override)
+		debug_data_access(v, linear, size, write);
+	return true;
+}
+
+static bool wide_read(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, unsigned required, unsigned checked, void *ret)
+{
+	uint64_t linear;
+	if (!segment_linear(v, (enum seg)i->seg, offset, size, 0, &linear))
+		return false;
+	if (!is_aligned(linear, required))
+		return raise_gp(v, 0);
+	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, linear, size);
+	if (UNLIKELY(!host))
+		return slow_wide(v, i, linear, size, checked, ret, false);
+	memcpy(ret, host, size);
+	return true;
+}
+
+static bool wide_write(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, unsigned required, unsigned checked,
+		       const void *buffer)
+{
+	uint64_t linear;
+	if (!segment_linear(v, (enum seg)i->seg, offset, size, PFERR_W, &linear))
+		return false;
+	if (!is_aligned(linear, required))
+		return raise_gp(v, 0);
+	uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, linear, size);
+	if (UNLIKELY(!host))
+		return slow_wide(v, i, linear, size, checked, (void *)(uintptr_t)buffer, true);
+	if (buffer)
+		memcpy(host, buffer, size);
+	return true;
+}
+
+static uint64_t part_offset(const struct vcpu *v, const struct insn *i, unsigned add)
+{
+	uint64_t offset = operand_offset(v, i) + add;
+	return i->addrsize == 8 ? offset : i->addrsize == 4 ? (uint32_t)offset : (uint16_t)offset;
+}
+
+bool operand_read_wide(struct vcpu *v, const struct insn *i, unsigned size, unsigned required, void *ret)
+{
+	return wide_read(v, i, operand_offset(v, i), size, required, checked_alignment(size), ret);
+}
+
+bool operand_write_wide(struct vcpu *v, const struct insn *i, unsigned size, unsigned required, const void *buffer)
+{
+	return wide_write(v, i, operand_offset(v, i), size, required, checked_alignment(size), buffer);
+}
+
+bool operand_read_part(struct vcpu *v, const struct insn *i, unsigned add, unsigned size, void *ret)
+{
+	return wide_read(v, i, part_offset(v, i, add), size, 1, checked_alignment(size), ret);
+}
+
+bool operand_write_part(struct vcpu *v, const struct insn *i, unsigned add, unsigned size, const void *buffer)
+{
+	return wide_write(v, i, part_offset(v, i, add), size, 1, checked_alignment(size), buffer);
+}
+
+bool element_read(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, void *ret)
+{
+	return wide_read(v, i, offset, size, 1, 1, ret);
+}
+
+bool element_write(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, const void *value)
+{
+	return wide_write(v, i, offset, size, 1, 1, value);
+}
+
+/* The selected bytes of one page. `start` is the number of its first byte. */
+static bool part_write_selected(struct vcpu *v, const struct insn *i, const struct mmu_translation *part, const uint8_t *bytes,
+				unsigned start, unsigned end, uint32_t selected)
+{
+	for (unsigned n = start; n < end; n++) {
+		struct mmu_translation one = *part;
+		one.gpa += n - start;
+		one.host += one.host ? n - start : 0;
+		if ((selected >> n & 1) && !part_write(v, i, &one, bytes + n, 1))
+			return false;
+	}
+	return true;
+}
+
+bool bytes_write(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, const uint8_t *bytes, uint32_t selected)
+{
+	struct span span;
+	uint64_t linear;
+	if (!segment_linear(v, (enum seg)i->seg, offset, size, PFERR_W, &linear) || !aligned_enough(v, linear, 8) ||
+	    !span_reach(v, linear, size, access_bits(v, PFERR_W), &span))
+		return false;
+	/* As in span_write(), MMIO comes first. */
+	bool swap = span.first != size && !span.part[1].host;
+	for (unsigned pass = 0; pass < 2; pass++) {
+		bool second = (pass == 1) != swap;
+		if (!(second ? part_write_selected(v, i, &span.part[1], bytes, span.first, size, selected) :
+			       part_write_selected(v, i, &span.part[0], bytes, 0, span.first, selected)))
+			return false;
+	}
+	if (v->hot.override && selected)
+		debug_data_access(v, linear, size, true);
+	return true;
 }
 
 bool rm_read(struct vcpu *v, const struct insn *i, unsigned size, uint64_t *ret)

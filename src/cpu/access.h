@@ -21,6 +21,23 @@ bool segment_linear(struct vcpu *v, enum seg seg, uint64_t offset, unsigned size
 bool operand_read(struct vcpu *v, const struct insn *i, unsigned size, uint64_t *ret);
 bool operand_write(struct vcpu *v, const struct insn *i, unsigned size, uint64_t value);
 
+/*
+ * Memory operand of any size up to 4096 bytes; all of it is reached before a byte moves. `required`: a power of two that the address must
+ * be a multiple of, or #GP(0); 1 for none. `buffer` NULL for the write only reaches.
+ */
+bool operand_read_wide(struct vcpu *v, const struct insn *i, unsigned size, unsigned required, void *ret);
+bool operand_write_wide(struct vcpu *v, const struct insn *i, unsigned size, unsigned required, const void *buffer);
+/* The same at `add` bytes from the operand's address, for parts of a state image; the alignment is the caller's business. */
+bool operand_read_part(struct vcpu *v, const struct insn *i, unsigned add, unsigned size, void *ret);
+bool operand_write_part(struct vcpu *v, const struct insn *i, unsigned add, unsigned size, const void *buffer);
+/*
+ * An element, in the segment of i, of a vector that is accessed element by element (masked moves, gathers): never subject to alignment
+ * checks. `value` NULL: only reaches. bytes_write() stores those of up to 32 bytes whose bit is set in `selected`, but reaches them all.
+ */
+bool element_read(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, void *ret);
+bool element_write(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, const void *value);
+bool bytes_write(struct vcpu *v, const struct insn *i, uint64_t offset, unsigned size, const uint8_t *bytes, uint32_t selected);
+
 /* seg:offset. */
 bool memory_read(struct vcpu *v, const struct insn *i, enum seg seg, uint64_t offset, unsigned size, uint64_t *ret);
 bool memory_write(struct vcpu *v, const struct insn *i, enum seg seg, uint64_t offset, unsigned size, uint64_t value);

@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "arch/msr.h"
+#include "cpu/xsave.h"
 
 enum { EAX, EBX, ECX, EDX };
 
-#define MAX_BASIC_LEAF 0xbu
-#define MAX_EXTENDED_LEAF 0x80000008u
+#define MAX_BASIC_LEAF 0xdu
+#define MAX_EXTENDED_LEAF_INTEL 0x80000008u
+#define MAX_EXTENDED_LEAF_AMD 0x80000021u
 #define HYPERVISOR_LEAF 0x40000000u
 
 #define LINE_SIZE 64u
@@ -27,10 +29,10 @@ static const struct feature_bit feature_bits[] = {
 #undef FEATURE
 };
 
-/* Of the leaves with features, leaf 7 alone looks at ECX. */
+/* Of the leaves with features, 7 and 0Dh alone look at ECX. */
 static void add_features(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
 {
-	subleaf = leaf == 7 ? subleaf : 0;
+	subleaf = leaf == 7 || leaf == 0xd ? subleaf : 0;
 	for (size_t n = 0; n < ARRAY_LEN(feature_bits); n++) {
 		const struct feature_bit *bit = &feature_bits[n];
 		if (bit->leaf == leaf && bit->subleaf == subleaf && feature_in(&model->features, bit->feature))
@@ -75,6 +77,8 @@ static void leaf1(struct vcpu *v, uint32_t ret[4])
 	ret[EBX] = (LINE_SIZE / 8) << 8 | 1u << 16 | apic_id(v) << 24;
 	if (!apic_enabled(v))
 		ret[EDX] &= ~(1u << 9);
+	if (v->cr4 & CR4_OSXSAVE)
+		ret[ECX] |= 1u << 27;
 }
 
 /* Deterministic cache parameters: type, level, size from ways and sets. */
@@ -86,10 +90,9 @@ static uint32_t cache_leaf(unsigned type, unsigned level, unsigned ways, unsigne
 	return 0;
 }
 
-static void leaf4(struct vcpu *v, uint32_t subleaf, uint32_t ret[4])
+/* Intel's leaf 4, and leaf 8000001Dh of AMD, in the same form. */
+static void cache_leaves(uint32_t subleaf, uint32_t ret[4])
 {
-	if (v->model.vendor != VENDOR_INTEL)
-		return;
 	switch (subleaf) {
 	case 0: cache_leaf(1, 1, 8, 64, ret); break;    /* data, 32 KiB */
 	case 1: cache_leaf(2, 1, 8, 64, ret); break;    /* instructions, 32 KiB */
@@ -98,18 +101,34 @@ static void leaf4(struct vcpu *v, uint32_t subleaf, uint32_t ret[4])
 	}
 }
 
-/* One thread per core, each core a package's part: x2APIC IDs with the widths of the initial APIC ID. */
+/* Each processor is a package of one core with one thread, so that no bit of an APIC ID tells threads or cores apart. */
 static void topology_leaf(struct vcpu *v, uint32_t subleaf, uint32_t ret[4])
 {
 	ret[ECX] = subleaf & 0xff;
 	ret[EDX] = apic_id(v);
+	if (subleaf < 2) {
+		ret[EBX] = 1;
+		ret[ECX] |= (subleaf + 1) << 8; /* threads, cores */
+	}
+}
+
+/* SDM 1, "Enumeration of CPU Support for XSAVE Instructions and XSAVE-Supported Features". */
+static void xsave_leaf(struct vcpu *v, uint32_t subleaf, uint32_t ret[4])
+{
+	uint64_t supported = xsave_supported(&v->model);
+	if (!vcpu_has(v, FEAT_XSAVE))
+		return;
 	if (subleaf == 0) {
-		ret[EBX] = 1;
-		ret[ECX] |= 1u << 8;
+		ret[EAX] = (uint32_t)supported;
+		ret[EBX] = xsave_area_size(v->fpu->xcr0, false);
+		ret[ECX] = xsave_area_size(supported, false);
+		ret[EDX] = (uint32_t)(supported >> 32);
 	} else if (subleaf == 1) {
-		ret[EAX] = 8;
-		ret[EBX] = 1;
-		ret[ECX] |= 2u << 8;
+		if (vcpu_has(v, FEAT_XSAVEC))
+			ret[EBX] = xsave_area_size(v->fpu->xcr0 | v->fpu->xss, true);
+	} else if (subleaf < 64 && (supported >> subleaf & 1)) {
+		ret[EAX] = xsave_component_size(subleaf);
+		ret[EBX] = xsave_component_offset(subleaf, 0);
 	}
 }
 
@@ -125,7 +144,10 @@ static void basic_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 		if (v->model.vendor == VENDOR_INTEL)
 			ret[EAX] = 0x00feff01; /* caches: see leaf 4; TLBs: none described */
 		break;
-	case 4: leaf4(v, subleaf, ret); break;
+	case 4:
+		if (v->model.vendor == VENDOR_INTEL)
+			cache_leaves(subleaf, ret);
+		break;
 	case 5:
 		if (vcpu_has(v, FEAT_MONITOR))
 			ret[EAX] = ret[EBX] = LINE_SIZE;
@@ -135,6 +157,7 @@ static void basic_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 			ret[ECX] |= 1u << 4; /* OSPKE */
 		break;
 	case 0xb: topology_leaf(v, subleaf, ret); break;
+	case 0xd: xsave_leaf(v, subleaf, ret); break;
 	default: break;
 	}
 }
@@ -156,11 +179,16 @@ static void extended_features(struct vcpu *v, uint32_t ret[4])
 	ret[EDX] |= first[EDX] & EXTENDED_EDX_REPEATED;
 }
 
-static void extended_leaf(struct vcpu *v, uint32_t leaf, uint32_t ret[4])
+static uint32_t max_extended_leaf(const struct vcpu *v)
+{
+	return v->model.vendor == VENDOR_AMD ? MAX_EXTENDED_LEAF_AMD : MAX_EXTENDED_LEAF_INTEL;
+}
+
+static void extended_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
 {
 	switch (leaf) {
 	case 0x80000000:
-		ret[EAX] = MAX_EXTENDED_LEAF;
+		ret[EAX] = max_extended_leaf(v);
 		if (v->model.vendor == VENDOR_AMD)
 			vendor_leaf(&v->model, ret);
 		break;
@@ -174,23 +202,41 @@ static void extended_leaf(struct vcpu *v, uint32_t leaf, uint32_t ret[4])
 		break;
 	case 0x80000006: ret[ECX] = 1024u << 16 | 8u << 12 | LINE_SIZE; break; /* 1 MiB, 16 ways */
 	case 0x80000008: ret[EAX] = v->model.maxphyaddr | v->model.linear_bits << 8; break;
+	case 0x8000001d:
+		if (vcpu_has(v, FEAT_TOPOEXT))
+			cache_leaves(subleaf, ret);
+		break;
+	case 0x8000001e: /* core 0 of node 0, one thread */
+		if (vcpu_has(v, FEAT_TOPOEXT))
+			ret[EAX] = apic_id(v);
+		break;
 	default: break;
+	}
+}
+
+/* KVM's paravirtual features: the clock under both of its numbers, usable across processors; ports need no delay. */
+#define KVM_FEATURES (BIT(0) | BIT(1) | BIT(3) | BIT(24))
+
+static void hypervisor_leaf(const struct vcpu *v, uint32_t leaf, uint32_t ret[4])
+{
+	bool kvm = vcpu_has(v, FEAT_KVM);
+	if (leaf == HYPERVISOR_LEAF) {
+		ret[EAX] = HYPERVISOR_LEAF + kvm;
+		add_text(kvm ? "KVMKVMKVM\0\0\0" : "UmbraUmbraUm", &ret[EBX], 3);
+	} else if (leaf == HYPERVISOR_LEAF + 1 && kvm) {
+		ret[EAX] = KVM_FEATURES;
 	}
 }
 
 void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
 {
-	bool hypervisor = vcpu_has(v, FEAT_HYPERVISOR) && leaf >= HYPERVISOR_LEAF && leaf < HYPERVISOR_LEAF + 0x100;
 	memset(ret, 0, 4 * sizeof(*ret));
-	if (hypervisor) {
-		if (leaf == HYPERVISOR_LEAF) {
-			ret[EAX] = HYPERVISOR_LEAF;
-			add_text("UmbraUmbraUm", &ret[EBX], 3);
-		}
+	if (vcpu_has(v, FEAT_HYPERVISOR) && leaf >= HYPERVISOR_LEAF && leaf < HYPERVISOR_LEAF + 0x100) {
+		hypervisor_leaf(v, leaf, ret);
 		return;
 	}
 	bool extended = leaf >= 0x80000000;
-	if (leaf > MAX_EXTENDED_LEAF || (!extended && leaf > MAX_BASIC_LEAF)) {
+	if (leaf > max_extended_leaf(v) || (!extended && leaf > MAX_BASIC_LEAF)) {
 		if (v->model.vendor == VENDOR_AMD)
 			return;
 		leaf = MAX_BASIC_LEAF; /* Intel answers with the highest basic leaf */
@@ -198,7 +244,7 @@ void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret[4
 	}
 	add_features(&v->model, leaf, subleaf, ret);
 	if (extended)
-		extended_leaf(v, leaf, ret);
+		extended_leaf(v, leaf, subleaf, ret);
 	else
 		basic_leaf(v, leaf, subleaf, ret);
 }

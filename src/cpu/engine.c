@@ -63,15 +63,21 @@ unsigned engine_branch_unlinked(struct vcpu *v, const struct insn *terminator, u
 	return ST_JUMP;
 }
 
+/* Where the terminator stands: code that is not 64-bit goes on at 0 behind 4 GiB. */
+static ALWAYS_INLINE uint64_t end_rip(const struct vcpu *v, const struct insn *terminator)
+{
+	return LIKELY(v->code_size == 8) ? insn_rip(terminator) : (uint32_t)insn_rip(terminator);
+}
+
 FAST_HANDLER(exec_block_end)
 {
-	return engine_branch(v, i, insn_rip(i), 0);
+	return engine_branch(v, i, end_rip(v, i), 0);
 }
 
 /* The end of a partial copy of a block: everything that was paid for is done. */
 FAST_HANDLER(exec_partial_end)
 {
-	v->rip = insn_rip(i);
+	v->rip = end_rip(v, i);
 	return ST_STOP;
 }
 

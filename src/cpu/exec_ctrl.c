@@ -4,6 +4,7 @@
  */
 #include "cpu/event.h"
 #include "cpu/flags.h"
+#include "cpu/fpu.h"
 
 /* ---- CR0 ---------------------------------------------------------------------------------------------------------------- */
 
@@ -70,6 +71,7 @@ static bool cr0_write(struct vcpu *v, uint64_t value)
 	mmu_write_cr0(v->mmu, value);
 	if (switched && !(value & CR0_PG))
 		set_efer_lma(v, false);
+	fpu_update_units(v);
 	return true;
 }
 
@@ -100,7 +102,8 @@ struct cr4_bits {
 /* MOV CR4 sets a bit only if the feature behind it is announced. */
 static const struct cr4_bits cr4_features[] = {
 	{CR4_VME | CR4_PVI, FEAT_VME}, {CR4_TSD, FEAT_TSC}, {CR4_DE, FEAT_DE}, {CR4_PSE, FEAT_PSE}, {CR4_PAE, FEAT_PAE},
-	{CR4_MCE, FEAT_MCE}, {CR4_PGE, FEAT_PGE}, {CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT, FEAT_NONE}, {CR4_UMIP, FEAT_UMIP},
+	{CR4_MCE, FEAT_MCE}, {CR4_PGE, FEAT_PGE}, {CR4_PCE, FEAT_NONE}, {CR4_OSFXSR, FEAT_FXSR},
+	{CR4_OSXMMEXCPT, FEAT_SSE}, {CR4_OSXSAVE, FEAT_XSAVE}, {CR4_UMIP, FEAT_UMIP},
 	{CR4_LA57, FEAT_LA57}, {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_PCIDE, FEAT_PCID}, {CR4_SMEP, FEAT_SMEP},
 	{CR4_SMAP, FEAT_SMAP}, {CR4_PKE, FEAT_PKU}, {CR4_PKS, FEAT_PKS},
 };
@@ -134,6 +137,7 @@ static bool cr4_write(struct vcpu *v, uint64_t value)
 	TRACE(v->trace, TRACE_ROLE, CR_WRITE, 4, v->cr4, value, v->rip);
 	v->cr4 = value;
 	mmu_write_cr4(v->mmu, value);
+	fpu_update_units(v);
 	return true;
 }
 
@@ -255,6 +259,7 @@ HANDLER(exec_CLTS)
 		FAIL(v, i);
 	v->cr0 &= ~CR0_TS;
 	mmu_write_cr0(v->mmu, v->cr0);
+	fpu_update_units(v);
 	STOP(v, i);
 }
 

@@ -1,6 +1,6 @@
 /*
  * System instructions that change no translation: CPUID, counters, MSRs, HLT, interrupt flag, ports, FS and GS bases, hints,
- * hypercalls, and the few x87 instructions that firmware uses to look for a coprocessor.
+ * hypercalls.
  */
 #include "cpu/cpuid.h"
 #include "cpu/event.h"
@@ -412,55 +412,4 @@ HANDLER(exec_OUT)
 	if (!io_permitted(v, port, size) || !port_write(v, i, port, size, register_read(v, REG_RAX, size)))
 		FAIL(v, i);
 	STOP(v, i);
-}
-
-/* ---- x87 control -------------------------------------------------------------------------------------------------------- */
-
-static bool x87_available(struct vcpu *v)
-{
-	return !(v->cr0 & (CR0_EM | CR0_TS)) || raise_exception(v, VEC_NM);
-}
-
-HANDLER(exec_FNINIT)
-{
-	if (!x87_available(v))
-		FAIL(v, i);
-	v->fpu->fcw = 0x37f;
-	v->fpu->fsw = 0;
-	v->fpu->ftw = 0;
-	v->fpu->fop = 0;
-	v->fpu->fip = v->fpu->fdp = 0;
-	NEXT(v, i);
-}
-
-static unsigned store_fpu_word(struct vcpu *v, const struct insn *i, uint16_t word)
-{
-	if (!(i->flags & INSN_MEM))
-		register_write(v, REG_RAX, 2, word);
-	else if (!operand_write(v, i, 2, word))
-		FAIL(v, i);
-	NEXT(v, i);
-}
-
-HANDLER(exec_FNSTSW)
-{
-	if (!x87_available(v))
-		FAIL(v, i);
-	return store_fpu_word(v, i, v->fpu->fsw);
-}
-
-HANDLER(exec_FNSTCW)
-{
-	if (!x87_available(v))
-		FAIL(v, i);
-	return store_fpu_word(v, i, v->fpu->fcw);
-}
-
-HANDLER(exec_FWAIT)
-{
-	if ((v->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) {
-		raise_exception(v, VEC_NM);
-		FAIL(v, i);
-	}
-	NEXT(v, i);
 }

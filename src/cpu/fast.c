@@ -7,6 +7,8 @@
  */
 #include "cpu/block.h"
 #include "cpu/flags.h"
+#include "cpu/vector.h"
+#include "cpu/vector.h"
 #include "insn/operand.h"
 
 #define DECLARE(op) [OP_##op] = exec_##op,
@@ -648,6 +650,24 @@ static insn_handler *choose_branch(const struct insn *i, unsigned op)
 	}
 }
 
+static insn_handler *choose_vector(const struct insn *i)
+{
+	insn_handler *handler = fast_simd_move(i);
+	if (!handler)
+		handler = fast_simd_int(i);
+	return handler ? handler : fast_simd_fp(i);
+}
+
+/* What is no integer instruction has its short handlers in files of its own. */
+static insn_handler *choose_unit(const struct insn *i)
+{
+	switch (insn_rows[i->row].unit) {
+	case INSN_UNIT_INT: return NULL;
+	case INSN_UNIT_X87: return fast_x87(i);
+	default: return choose_vector(i);
+	}
+}
+
 /* The short handlers of 64-bit mode; NULL if there is none for this form. */
 static insn_handler *choose_fast(const struct insn *i, unsigned op)
 {
@@ -673,12 +693,24 @@ static insn_handler *choose_fast(const struct insn *i, unsigned op)
 	case OP_JMP: case OP_JCC: case OP_CALL: case OP_RET:
 		return choose_branch(i, op);
 	default:
-		return NULL;
+		return choose_unit(i);
 	}
+}
+
+/* The same for vectors and the x87, each from the file of its kind. */
+static insn_handler *choose_fast_unit(const struct insn *i, unsigned unit)
+{
+	if (unit == INSN_UNIT_X87)
+		return fast_x87(i);
+	insn_handler *fast = fast_simd_move(i);
+	if (!fast)
+		fast = fast_simd_int(i);
+	return fast ? fast : fast_simd_fp(i);
 }
 
 insn_handler *block_choose_handler(const struct vcpu *v, const struct insn *i)
 {
-	insn_handler *fast = v->code_size == 8 ? choose_fast(i, insn_rows[i->row].op) : NULL;
+	const struct insn_row_info *row = &insn_rows[i->row];
+	insn_handler *fast = v->code_size != 8 ? NULL : row->unit == INSN_UNIT_INT ? choose_fast(i, row->op) : choose_fast_unit(i, row->unit);
 	return fast ? fast : block_plain_handler(i);
 }

@@ -15,7 +15,7 @@ struct named_model {
 
 static const struct named_model models[] = {
 	{"amd", VENDOR_AMD, 0x19, 0x01, 1, "umbra virtual amd processor", 'A'},
-	{"intel", VENDOR_INTEL, 6, 0x55, 4, "umbra virtual intel processor", 'I'},
+	{"intel", VENDOR_INTEL, 6, 0x6a, 6, "umbra virtual intel processor", 'I'},
 };
 
 struct named_feature {
@@ -72,9 +72,28 @@ static void model_from_name(const struct named_model *named, struct cpu_model *r
 		feature_set_to(&ret->features, features[n].feature, strchr(features[n].models, named->letter));
 }
 
-/* What follows from the features. */
+/*
+ * Which feature is nothing without which: the instructions of the first work on state, or are encoded in a way, that the second brings.
+ * Sorted so that one pass from the top finds everything.
+ */
+static const struct {
+	uint8_t feature, needs;
+} dependencies[] = {
+	{FEAT_MMX, FEAT_FPU}, {FEAT_FXSR, FEAT_FPU}, {FEAT_MMXEXT, FEAT_MMX}, {FEAT_SSE, FEAT_FXSR}, {FEAT_SSE2, FEAT_SSE},
+	{FEAT_MOVNTI, FEAT_SSE2}, {FEAT_SSE3, FEAT_SSE2}, {FEAT_SSSE3, FEAT_SSE3},
+	{FEAT_SSE41, FEAT_SSSE3}, {FEAT_SSE42, FEAT_SSE41}, {FEAT_CRC32, FEAT_SSE42}, {FEAT_PCLMULQDQ, FEAT_SSE2},
+	{FEAT_AES, FEAT_SSE2}, {FEAT_SHA, FEAT_SSE2}, {FEAT_GFNI, FEAT_SSE2}, {FEAT_XSAVE, FEAT_FXSR}, {FEAT_XSAVEOPT, FEAT_XSAVE},
+	{FEAT_XSAVEC, FEAT_XSAVE}, {FEAT_XGETBV1, FEAT_XSAVE}, {FEAT_XSAVES, FEAT_XSAVEC}, {FEAT_AVX, FEAT_XSAVE},
+	{FEAT_AVX, FEAT_SSE42}, {FEAT_F16C, FEAT_AVX}, {FEAT_FMA, FEAT_AVX}, {FEAT_AVX2, FEAT_AVX}, {FEAT_VAES, FEAT_AVX},
+	{FEAT_VAES, FEAT_AES}, {FEAT_VPCLMULQDQ, FEAT_AVX}, {FEAT_VPCLMULQDQ, FEAT_PCLMULQDQ}, {FEAT_KVM, FEAT_HYPERVISOR},
+};
+
+/* What follows from the features: without one, those that need it are gone too. */
 static void model_finish(struct cpu_model *model)
 {
+	for (size_t n = 0; n < ARRAY_LEN(dependencies); n++)
+		if (!feature_in(&model->features, dependencies[n].needs))
+			feature_set_to(&model->features, dependencies[n].feature, false);
 	model->linear_bits = feature_in(&model->features, FEAT_LA57) ? 57 : 48;
 }
 

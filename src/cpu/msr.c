@@ -5,6 +5,7 @@
 #include "cpu/msr.h"
 
 #include "arch/msr.h"
+#include "cpu/kvmclock.h"
 
 #define INTEL 1u
 #define AMD 2u
@@ -95,6 +96,7 @@ static bool tsc_write(struct vcpu *v, uint32_t number, uint64_t value)
 	uint64_t delta = value - vcpu_tsc(v);
 	v->tsc_offset += delta;
 	v->tsc_adjust += delta;
+	kvmclock_tsc_changed(v);
 	return true;
 }
 
@@ -102,6 +104,7 @@ static bool tsc_adjust_write(struct vcpu *v, uint32_t number, uint64_t value)
 {
 	v->tsc_offset += value - v->tsc_adjust;
 	v->tsc_adjust = value;
+	kvmclock_tsc_changed(v);
 	return true;
 }
 
@@ -189,6 +192,50 @@ static bool microcode_read(struct vcpu *v, uint32_t number, uint64_t *ret)
 	return true;
 }
 
+/*
+ * IA32_ARCH_CAPABILITIES: what an emulator, which runs nothing ahead of time, does not suffer from: RDCL, L1 terminal fault, speculative
+ * store bypass, MDS, machine checks on page size changes, TAA, MMIO stale data, BHI, gather and register-file data sampling, ITS.
+ */
+#define ARCH_CAPABILITIES                                                                                                     \
+	(BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) | BIT(20) | BIT(26) | BIT(27) | BIT(62))
+
+static bool arch_capabilities_read(struct vcpu *v, uint32_t number, uint64_t *ret)
+{
+	*ret = ARCH_CAPABILITIES;
+	return true;
+}
+
+static bool de_cfg_read(struct vcpu *v, uint32_t number, uint64_t *ret)
+{
+	*ret = DE_CFG_LFENCE_SERIALIZES;
+	return true;
+}
+
+static bool xss_read(struct vcpu *v, uint32_t number, uint64_t *ret)
+{
+	*ret = v->fpu->xss;
+	return true;
+}
+
+/* No supervisor component exists, so that only 0 passes the row's check. */
+static bool xss_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	v->fpu->xss = value;
+	return true;
+}
+
+static bool kvm_wall_clock_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	kvmclock_write_wall_clock(v, value);
+	return true;
+}
+
+static bool kvm_system_time_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	kvmclock_write_system_time(v, value);
+	return true;
+}
+
 static bool mtrr_capability_read(struct vcpu *v, uint32_t number, uint64_t *ret)
 {
 	*ret = 8 | BIT(8) | BIT(10); /* eight variable ranges, fixed ranges, write combining */
@@ -243,12 +290,17 @@ static bool apic_base_valid(const struct vcpu *v, uint32_t number, uint64_t valu
 static const struct msr_row rows[] = {
 	{MSR_P5_MC_ADDR, MSR_P5_MC_TYPE, BOTH, .read = read_zero},
 	{MSR_TSC, MSR_TSC, BOTH, FEAT_TSC, true, .writable = ANY_VALUE, .read = tsc_read, .write = tsc_write},
+	{MSR_KVM_WALL_CLOCK_OLD, MSR_KVM_WALL_CLOCK_OLD, BOTH, FEAT_KVM, false, FIELD(kvm_wall_clock), ANY_VALUE,
+	 .write = kvm_wall_clock_write},
+	{MSR_KVM_SYSTEM_TIME_OLD, MSR_KVM_SYSTEM_TIME_OLD, BOTH, FEAT_KVM, false, FIELD(kvm_system_time), ANY_VALUE,
+	 .write = kvm_system_time_write},
 	{MSR_PLATFORM_ID, MSR_PLATFORM_ID, INTEL, .read = read_zero},
 	{MSR_APIC_BASE, MSR_APIC_BASE, BOTH, FEAT_APIC, .writable = ANY_VALUE, .check = apic_base_valid, .read = apic_read,
 	 .write = apic_write},
 	{MSR_TSC_ADJUST, MSR_TSC_ADJUST, BOTH, FEAT_TSC_ADJUST, true, FIELD(tsc_adjust), ANY_VALUE, .write = tsc_adjust_write},
 	{MSR_BIOS_SIGN_ID, MSR_BIOS_SIGN_ID, BOTH, .writable = ANY_VALUE, .read = microcode_read, .write = write_ignored},
 	{MSR_MTRRCAP, MSR_MTRRCAP, BOTH, FEAT_MTRR, .read = mtrr_capability_read},
+	{MSR_ARCH_CAPABILITIES, MSR_ARCH_CAPABILITIES, BOTH, FEAT_ARCH_CAPABILITIES, .read = arch_capabilities_read},
 	{MSR_SYSENTER_CS, MSR_SYSENTER_CS, BOTH, FEAT_SEP, true, FIELD(sysenter_cs), ANY_VALUE},
 	{MSR_SYSENTER_ESP, MSR_SYSENTER_ESP, BOTH, FEAT_SEP, true, FIELD(sysenter_esp), ANY_VALUE, canonical_on_intel},
 	{MSR_SYSENTER_EIP, MSR_SYSENTER_EIP, BOTH, FEAT_SEP, true, FIELD(sysenter_eip), ANY_VALUE, canonical_on_intel},
@@ -269,6 +321,9 @@ static const struct msr_row rows[] = {
 	{MSR_TSC_DEADLINE, MSR_TSC_DEADLINE, BOTH, FEAT_TSC_DEADLINE, .writable = ANY_VALUE, .read = apic_read, .write = apic_write},
 	{MSR_PKRS, MSR_PKRS, BOTH, FEAT_PKS, true, .writable = 0xffffffff, .read = pkrs_read, .write = pkrs_write},
 	{MSR_X2APIC_FIRST, MSR_X2APIC_LAST, BOTH, FEAT_X2APIC, .writable = ANY_VALUE, .read = apic_read, .write = apic_write},
+	{MSR_XSS, MSR_XSS, BOTH, FEAT_XSAVES, true, .read = xss_read, .write = xss_write},
+	{MSR_KVM_WALL_CLOCK, MSR_KVM_WALL_CLOCK, BOTH, FEAT_KVM, true, FIELD(kvm_wall_clock), ANY_VALUE, .write = kvm_wall_clock_write},
+	{MSR_KVM_SYSTEM_TIME, MSR_KVM_SYSTEM_TIME, BOTH, FEAT_KVM, true, FIELD(kvm_system_time), ANY_VALUE, .write = kvm_system_time_write},
 	{MSR_EFER, MSR_EFER, BOTH, FEAT_NONE, true, FIELD(efer), ANY_VALUE, .write = efer_write},
 	{MSR_STAR, MSR_STAR, BOTH, FEAT_SYSCALL, true, FIELD(star), ANY_VALUE},
 	{MSR_LSTAR, MSR_LSTAR, BOTH, FEAT_LM, true, FIELD(lstar), ANY_VALUE, canonical},
@@ -281,7 +336,14 @@ static const struct msr_row rows[] = {
 	{MSR_K7_EVNTSEL0, MSR_K7_EVNTSEL0 + 3, AMD, FEAT_NONE, true, ARRAY_FIELD(k7_evntsel), ANY_VALUE},
 	{MSR_K7_PERFCTR0, MSR_K7_PERFCTR3, AMD, FEAT_NONE, true, ARRAY_FIELD(k7_perfctr), ANY_VALUE},
 	{MSR_SYSCFG, MSR_SYSCFG, AMD, .read = read_zero, .write = write_ignored},
-	{MSR_HWCR, MSR_HWCR, AMD, FEAT_NONE, true, FIELD(hwcr), BIT(3) | BIT(6) | BIT(8) | BIT(24)},
+	{MSR_HWCR, MSR_HWCR, AMD, FEAT_NONE, true, FIELD(hwcr), BIT(3) | BIT(6) | BIT(8) | HWCR_MC_STATUS_WRITE | HWCR_TSC_FREQUENCY},
+	/* Kernels look at these without asking whether they exist; nothing here can be configured. */
+	{MSR_NB_CFG, MSR_NB_CFG, AMD, .writable = ANY_VALUE, .read = read_zero, .write = write_ignored},
+	{MSR_INT_PENDING, MSR_INT_PENDING, AMD, .read = read_zero},
+	{MSR_MMIO_CONF_BASE, MSR_MMIO_CONF_BASE, AMD, .read = read_zero},
+	{MSR_TSEG_ADDR, MSR_TSEG_MASK, AMD, .read = read_zero},
+	{MSR_DE_CFG, MSR_DE_CFG, AMD, .writable = DE_CFG_LFENCE_SERIALIZES, .read = de_cfg_read, .write = write_ignored},
+	{MSR_BU_CFG2, MSR_BU_CFG2, AMD, .read = read_zero},
 };
 
 static bool row_exists(const struct vcpu *v, const struct msr_row *row)

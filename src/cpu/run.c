@@ -7,6 +7,7 @@
 #include "cpu/block.h"
 #include "cpu/event.h"
 #include "cpu/flags.h"
+#include "cpu/fpu.h"
 
 #define KICK (1ll << 40)
 
@@ -211,13 +212,14 @@ static unsigned step(struct vcpu *v)
 		return ST_FAULT;
 	}
 	v->shadow = 0;
+	v->forced = v->fep;
 	v->fep = false;
 	v->rflags &= ~FLAG_RF;
 	v->stepping = true;
 	v->reply_next = 0;
 	unsigned op = OP_NOP;
 	unsigned status = engine_run_partial(v, 1, &op);
-	v->stepping = false;
+	v->stepping = v->forced = false;
 	v->reply_next = 0;
 	if (status == ST_STOP) {
 		v->reply_count = 0;
@@ -261,7 +263,7 @@ static enum run_exit finish(struct vcpu *v, enum run_exit exit)
 	return exit;
 }
 
-enum run_exit vcpu_run(struct vcpu *v, int64_t budget)
+static enum run_exit run_turn(struct vcpu *v, int64_t budget)
 {
 	bool blocked;
 	v->budget = v->turn_budget = budget;
@@ -296,4 +298,12 @@ enum run_exit vcpu_run(struct vcpu *v, int64_t budget)
 			return finish(v, v->exit_is_mmio ? RUN_MMIO : RUN_IO);
 		}
 	}
+}
+
+enum run_exit vcpu_run(struct vcpu *v, int64_t budget)
+{
+	mxcsr_enter(v);
+	enum run_exit exit = run_turn(v, budget);
+	mxcsr_leave(v);
+	return exit;
 }

@@ -4,6 +4,7 @@
  * Everything that may fault in the context of the old task comes before the commit: both TSSs and both descriptors are reached.
  * After the commit the new task's registers stand, and what its segments raise belongs to the new task.
  */
+#include "cpu/fpu.h"
 #include "cpu/system.h"
 
 #include <string.h>
@@ -153,6 +154,7 @@ static void load_task_register(struct vcpu *v, const struct new_task *task)
 	v->seg[SEG_TR].attr |= 2;
 	v->cr0 |= CR0_TS;
 	mmu_write_cr0(v->mmu, v->cr0);
+	fpu_update_units(v);
 	v->dr7 &= ~(DR7_L(0) | DR7_L(1) | DR7_L(2) | DR7_L(3) | DR7_LE);
 }
 

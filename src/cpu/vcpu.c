@@ -8,6 +8,7 @@
 #include "cpu/block.h"
 #include "cpu/cpuid.h"
 #include "cpu/flags.h"
+#include "cpu/fpu.h"
 
 #define RANDOM_SEED 0x756d627261ull
 
@@ -16,7 +17,7 @@ static bool allocate_parts(struct vcpu *v, struct mmu_vm *mmu)
 	struct mmu_cpuid facts;
 	cpu_model_mmu_facts(&v->model, &facts);
 	v->step_block = mem_zalloc(1, sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn));
-	v->fpu = mem_zalloc(1, sizeof(*v->fpu));
+	v->fpu = pages_alloc(sizeof(*v->fpu)); /* aligned for whole vectors */
 	if (!v->step_block || !v->fpu)
 		return false;
 	v->mmu = mmu_vcpu_create(mmu, &facts, &v->hot);
@@ -55,7 +56,7 @@ void vcpu_destroy(struct vcpu *v)
 	if (v->mmu)
 		mmu_vcpu_destroy(v->mmu);
 	mem_free(v->step_block);
-	mem_free(v->fpu);
+	pages_free(v->fpu, sizeof(*v->fpu));
 	pages_free(v, sizeof(*v));
 }
 
@@ -79,7 +80,8 @@ static void reset_msrs(struct vcpu *v)
 	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;
 	v->pat = 0x0007040600070406ull;
 	v->misc_enable = MISC_ENABLE_FAST_STRING | (vcpu_has(v, FEAT_MONITOR) ? MISC_ENABLE_MWAIT : 0);
-	v->mcg_status = v->debugctl = v->hwcr = v->spec_ctrl = 0;
+	v->mcg_status = v->debugctl = v->spec_ctrl = 0;
+	v->hwcr = v->model.vendor == VENDOR_AMD ? HWCR_TSC_FREQUENCY : 0;
 	v->mtrr_def_type = 0;
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
@@ -88,7 +90,8 @@ static void reset_msrs(struct vcpu *v)
 	v->tsc_offset = v->clock ? 0 - clock_now(v->clock) : 0;
 	v->tsc_adjust = 0;
 	v->cr0 = CR0_CD | CR0_NW;
-	*v->fpu = (struct fpu_state){.fcw = 0x40, .ftw = 0xff, .mxcsr = 0x1f80, .xcr0 = 1};
+	v->fpu_error_line = v->fpu_error_ignored = false;
+	*v->fpu = (struct fpu_state){.fcw = 0x40, .ftw = 0xff, .mxcsr = MXCSR_INITIAL, .xcr0 = XFEATURE_X87};
 }
 
 static void reset_events(struct vcpu *v)
@@ -121,6 +124,8 @@ void vcpu_reset(struct vcpu *v, bool init)
 	v->dr6 = DR6_FIXED_1;
 	v->dr7 = DR7_FIXED_1;
 	v->pkru = v->pkrs = 0;
+	v->kvm_wall_clock = v->kvm_system_time = 0;
+	v->kvm_clock_version = 0;
 	reset_events(v);
 	v->wait_for_sipi = init && v->index != 0;
 	vcpu_registers_changed(v);
@@ -183,6 +188,7 @@ void vcpu_registers_changed(struct vcpu *v)
 	if ((v->cr0 & CR0_PG) && (v->cr4 & CR4_PAE) && !(v->efer & EFER_LMA))
 		mmu_load_pdptes(v->mmu, v->cr3);
 	vcpu_update_mode(v);
+	fpu_update_units(v);
 }
 
 uint64_t vcpu_rflags(const struct vcpu *v)

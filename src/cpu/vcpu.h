@@ -13,8 +13,10 @@
 #include "arch/cr.h"
 #include "arch/eflags.h"
 #include "arch/exception.h"
+#include "arch/fpu.h"
 #include "arch/regs.h"
 #include "arch/segment.h"
+#include "fp/fp.h"
 #include "insn/decode.h"
 #include "mem/clock.h"
 #include "mem/space.h"
@@ -98,6 +100,13 @@ struct cpu_ops {
 	bool (*apic_msr_write)(void *machine, unsigned vcpu, uint32_t msr, uint64_t value);
 	/* KVM_HC_SEND_IPI: returns the number of vCPUs reached. */
 	uint64_t (*send_ipi)(void *machine, unsigned vcpu, uint64_t low, uint64_t high, uint64_t min, uint64_t icr);
+	/*
+	 * FERR#, with CR0.NE = 0: raised when an x87 instruction waits for an exception to be handled, lowered when none is pending any
+	 * more. The board makes it IRQ 13, and a write to port F0h calls vcpu_ignore_fpu_error(). May be NULL.
+	 */
+	void (*fpu_error)(void *machine, unsigned vcpu, bool raised);
+	/* Seconds from 1970 to tick 0 of the machine's clock, for KVM's paravirtual clock. NULL: 0. */
+	int64_t (*wall_clock)(void *machine);
 	/* CPUID bits that live outside the processor: the initial APIC ID. */
 	uint32_t (*apic_id)(void *machine, unsigned vcpu);
 };
@@ -113,21 +122,23 @@ struct cpu_model {
 	uint64_t tsc_hz;
 };
 
-/* x87, SSE and AVX state: laid out now, loaded lazily by the instructions that will use it. */
+/*
+ * x87, MMX, SSE and AVX state. st[] are the physical registers R0 to R7: ST(n) is st[(TOP + n) & 7], MMn is st[n].mantissa. ftw is
+ * abridged as in an FXSAVE image: bit n is 1 when Rn is not empty.
+ */
 struct fpu_state {
+	uint8_t vector[16][32] __attribute__((aligned(32)));
+	struct f80 st[8];
 	uint16_t fcw, fsw;
 	uint8_t ftw;
-	uint16_t fop;
+	uint16_t fop, fcs, fds;
 	uint64_t fip, fdp;
-	struct { uint64_t mantissa; uint16_t exponent; } st[8];
 	uint32_t mxcsr;
-	uint8_t vector[32][64]; /* ZMM-sized, so that nothing has to move later */
-	uint64_t opmask[8];
-	uint64_t xcr0;
+	uint64_t xcr0, xss;
 };
 
 #define FAULT_LOG_SIZE 8
-#define IO_REPLY_MAX 80 /* ENTER makes the most accesses: 62, of which two may cross a page */
+#define IO_REPLY_MAX 192 /* XRSTOR makes the most: 113 of 8 bytes. ENTER makes 62, of which two may cross a page */
 #define RUN_TURN_MAX 4096
 #define JUMP_CACHE_SIZE 4096
 
@@ -152,6 +163,9 @@ struct vcpu {
 	uint8_t flat_write;      /* likewise writable */
 	uint8_t status;          /* what a failed access asks the engine to return: ST_FAULT, ST_EXIT, ST_SINGLE */
 	uint64_t target;         /* of a near branch that reads it from memory, between its reach and its commit */
+	uint8_t unit_blocked;    /* derived: UNIT_BLOCKED_*, see fpu.h */
+	bool mxcsr_in_host;      /* between mxcsr_enter() and mxcsr_leave() */
+	uint32_t host_mxcsr;     /* the host's own value, meanwhile */
 	bool stepping;           /* one instruction at a time: MMIO and events are exact */
 	int64_t kick_offset;     /* what vcpu_kick() took from the budget */
 	int64_t turn_budget;     /* budget at the start of this vcpu_run() */
@@ -173,7 +187,10 @@ struct vcpu {
 	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
 	uint64_t k7_evntsel[4], k7_perfctr[4];
 	uint64_t tsc_offset, tsc_adjust; /* guest TSC = clock_now() + tsc_offset */
+	uint64_t kvm_wall_clock, kvm_system_time; /* addresses of the guest's structures, see kvmclock.c */
+	uint32_t kvm_clock_version;
 	struct fpu_state *fpu;
+	bool fpu_error_line, fpu_error_ignored; /* the pins FERR# and IGNNE# */
 	uint64_t monitor_gpa;    /* armed by MONITOR */
 	bool monitor_armed;
 
@@ -189,6 +206,7 @@ struct vcpu {
 	uint64_t pending_dr6;    /* #DB traps to deliver at the next boundary: B0-B3, BS, BT */
 	bool rf_suppress;        /* engine: RF was set when the current instruction began */
 	bool fep;                /* the forced-emulation prefix was just executed: the next boundary takes no event */
+	bool forced;             /* while an instruction runs that stands behind it */
 
 	/* ---- surroundings ---- */
 	unsigned index;
@@ -206,7 +224,7 @@ struct vcpu {
 	bool exit_is_mmio;       /* which kind of access exit_info tells of */
 	struct io_exit exit_info;
 	struct { struct io_exit access; bool answered; } replies[IO_REPLY_MAX];
-	uint8_t reply_count, reply_next;
+	uint16_t reply_count, reply_next;
 
 	/* ---- for the engine, large ---- */
 	struct block **link_from;   /* where the block that is looked up next may be linked; NULL: nowhere */
@@ -244,6 +262,8 @@ enum run_exit vcpu_run(struct vcpu *v, int64_t budget);
 void vcpu_kick(struct vcpu *v);
 /* An NMI arrives; one that finds no room is lost, as on the processor. */
 void vcpu_raise_nmi(struct vcpu *v);
+/* IGNNE#: x87 instructions go on in spite of the exception that FERR# told of, until FERR# falls. Without FERR# nothing happens. */
+void vcpu_ignore_fpu_error(struct vcpu *v);
 /* Makes vcpu_run() return RUN_STOPPED at the next block end. Async-signal-safe. */
 void vcpu_stop(struct vcpu *v);
 /* Answers a RUN_IO or RUN_MMIO exit; value is what a read returned. */

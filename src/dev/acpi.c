@@ -1,12 +1,14 @@
 /*
- * The tables of acpi.h, byte by byte (ACPI Specification 2.0c, "ACPI Software Programming Model"; FADT of revision 3). Each is
- * assembled in a buffer by appending fields, gets its length and checksum last, and is written out once.
+ * The tables of acpi.h, byte by byte (ACPI specification 6.0, "ACPI Software Programming Model"; FADT of revision 6). Each is
+ * assembled in a buffer by appending fields, gets its length and checksum last, and is written out once. dsdt.c has the AML.
  */
 #include "dev/acpi.h"
 
 #include <string.h>
 
 #include "base/alloc.h"
+#include "dev/dsdt.h"
+#include "dev/hpet.h"
 #include "dev/pm.h"
 
 #define FACS_SIZE 64u
@@ -15,9 +17,12 @@
 #define FADT_WBINVD (1u << 0)
 #define FADT_PROC_C1 (1u << 2)
 #define FADT_NO_SLEEP_BUTTON (1u << 5)
+#define FADT_NO_RTC_WAKE (1u << 6)
 #define FADT_TIMER_32_BIT (1u << 8)
 #define FADT_RESET_REGISTER (1u << 10)
+#define FADT_REVISION 6u
 #define RESET_VALUE 0x06u
+#define ACCESS_BYTE 1u /* access size of an address structure */
 #define XAPIC_ID_LIMIT 255u
 
 struct builder {
@@ -55,13 +60,14 @@ static void align(struct builder *b, unsigned power_of_two)
 		put(b, 0, 1);
 }
 
-/* A generic address structure: a register of `bits` in I/O space. */
-static void put_io_register(struct builder *b, unsigned bits, uint16_t port)
+/* A generic address structure: a register of `bits` in I/O space; bits 0: none. An access size of 0 leaves it to the reader. */
+static void put_io_register(struct builder *b, unsigned bits, unsigned access, uint16_t port)
 {
-	put(b, port ? 1 : 0, 1);
-	put(b, port ? bits : 0, 1);
-	put(b, 0, 2);
-	put(b, port, 8);
+	put(b, bits ? 1 : 0, 1);
+	put(b, bits, 1);
+	put(b, 0, 1);
+	put(b, access, 1);
+	put(b, bits ? port : 0, 8);
 }
 
 /* Begins a table with the common header; returns its guest address. */
@@ -113,33 +119,24 @@ static uint32_t build_facs(struct builder *b)
 	return (uint32_t)(b->base + start);
 }
 
-/* Name(\_S5, Package(4) { S5, S5, 0, 0 }) in AML; without firmware there is nothing else to describe. */
-static uint32_t build_dsdt(struct builder *b)
+/* AML goes on where the header ends. Revision 2: integers have 64 bits. */
+static uint32_t build_dsdt(struct builder *b, const struct acpi_config *config)
 {
-	uint32_t gpa = table_begin(b, "DSDT", 1);
-	put(b, 0x08, 1); /* NameOp */
-	put_text(b, "_S5_", 4);
-	put(b, 0x12, 1); /* PackageOp */
-	put(b, 6, 1);    /* length of the package, this byte included */
-	put(b, 4, 1);    /* elements */
-	for (unsigned i = 0; i < 4; i++)
-		put(b, 0x00, 1); /* ZeroOp, which is PM_SLEEP_TYPE_S5 too */
-	_Static_assert(PM_SLEEP_TYPE_S5 == 0, "the AML above says ZeroOp");
+	const struct dsdt_config dsdt = {
+		.pci_memory = config->pci_memory, .pci_memory_end = config->pci_memory_end, .hpet_gpa = config->hpet_gpa,
+	};
+	uint32_t gpa = table_begin(b, "DSDT", 2);
+	struct aml aml = {.bytes = b->bytes, .capacity = sizeof(b->bytes), .used = b->used, .overflow = b->overflow};
+
+	dsdt_build(&aml, &dsdt);
+	b->used = aml.used;
+	b->overflow = aml.overflow;
 	table_end(b);
 	return gpa;
 }
 
-static uint32_t build_fadt(struct builder *b, const struct acpi_config *config, uint32_t facs, uint32_t dsdt)
+static void put_fadt_ports(struct builder *b, uint16_t pm)
 {
-	uint32_t gpa = table_begin(b, "FACP", 3);
-	uint16_t pm = config->pm_port;
-
-	put(b, facs, 4);
-	put(b, dsdt, 4);
-	put(b, 0, 1);
-	put(b, 0, 1); /* preferred profile: unspecified */
-	put(b, config->sci, 2);
-	put(b, 0, 8); /* no SMI command port; ACPI is always enabled */
 	put(b, pm + PM_EVENT_OFFSET, 4);
 	put(b, 0, 4);
 	put(b, pm + PM_CONTROL_OFFSET, 4);
@@ -151,6 +148,33 @@ static uint32_t build_fadt(struct builder *b, const struct acpi_config *config, 
 	put(b, 0, 1);
 	put(b, 4, 1);
 	put(b, 0, 4);
+}
+
+/* The same blocks as address structures: PM1 events and controls of both kinds, PM2 control, timer, two blocks of events. */
+static void put_fadt_registers(struct builder *b, uint16_t pm)
+{
+	put_io_register(b, 32, 0, (uint16_t)(pm + PM_EVENT_OFFSET));
+	put_io_register(b, 0, 0, 0);
+	put_io_register(b, 16, 0, (uint16_t)(pm + PM_CONTROL_OFFSET));
+	put_io_register(b, 0, 0, 0);
+	put_io_register(b, 0, 0, 0);
+	put_io_register(b, 32, 0, (uint16_t)(pm + PM_TIMER_OFFSET));
+	put_io_register(b, 0, 0, 0);
+	put_io_register(b, 0, 0, 0);
+}
+
+/* The FACS is named by its 32-bit address alone: it must not be named twice. */
+static uint32_t build_fadt(struct builder *b, const struct acpi_config *config, uint32_t facs, uint32_t dsdt)
+{
+	uint32_t gpa = table_begin(b, "FACP", FADT_REVISION);
+
+	put(b, facs, 4);
+	put(b, dsdt, 4);
+	put(b, 0, 1);
+	put(b, 0, 1); /* preferred profile: unspecified */
+	put(b, config->sci, 2);
+	put(b, 0, 8); /* no SMI command port; ACPI is always enabled */
+	put_fadt_ports(b, config->pm_port);
 	put(b, 0xfff, 2); /* no C2 */
 	put(b, 0xfff, 2); /* no C3 */
 	put(b, 0, 6);     /* flush and duty fields */
@@ -158,20 +182,34 @@ static uint32_t build_fadt(struct builder *b, const struct acpi_config *config, 
 	put(b, 0x32, 1);  /* century in the CMOS */
 	put(b, BOOT_LEGACY_DEVICES | BOOT_8042, 2);
 	put(b, 0, 1);
-	put(b, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32_BIT | FADT_RESET_REGISTER, 4);
-	put_io_register(b, 8, config->reset_port);
+	put(b, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_RTC_WAKE | FADT_TIMER_32_BIT | FADT_RESET_REGISTER, 4);
+	put_io_register(b, 8, ACCESS_BYTE, config->reset_port);
 	put(b, RESET_VALUE, 1);
-	put(b, 0, 3);
-	put(b, facs, 8);
+	put(b, 0, 2); /* ARM boot flags */
+	put(b, 0, 1); /* minor revision */
+	put(b, 0, 8);
 	put(b, dsdt, 8);
-	put_io_register(b, 32, (uint16_t)(pm + PM_EVENT_OFFSET));
-	put_io_register(b, 0, 0);
-	put_io_register(b, 16, (uint16_t)(pm + PM_CONTROL_OFFSET));
-	put_io_register(b, 0, 0);
-	put_io_register(b, 0, 0);
-	put_io_register(b, 32, (uint16_t)(pm + PM_TIMER_OFFSET));
-	put_io_register(b, 0, 0);
-	put_io_register(b, 0, 0);
+	put_fadt_registers(b, config->pm_port);
+	put_io_register(b, 0, 0, 0); /* sleep control and status of hardware-reduced machines */
+	put_io_register(b, 0, 0, 0);
+	put_text(b, "UMBRA\0\0", 8); /* hypervisor vendor */
+	table_end(b);
+	return gpa;
+}
+
+/* IA-PC HPET specification, "The ACPI 2.0 HPET Description Table (HPET)". */
+static uint32_t build_hpet(struct builder *b, const struct acpi_config *config)
+{
+	uint32_t gpa = table_begin(b, "HPET", 1);
+
+	put(b, HPET_BLOCK_ID, 4);
+	put(b, 0, 1);  /* in memory, */
+	put(b, 64, 1); /* 64 bits wide */
+	put(b, 0, 2);
+	put(b, config->hpet_gpa, 8);
+	put(b, 0, 1); /* the first block */
+	put(b, HPET_MINIMUM_PERIOD, 2);
+	put(b, 0, 1); /* the page has no protection */
 	table_end(b);
 	return gpa;
 }
@@ -229,11 +267,13 @@ static uint32_t build_madt(struct builder *b, const struct acpi_config *config)
 	return gpa;
 }
 
-static uint32_t build_root(struct builder *b, const char *signature, unsigned pointer_size, uint32_t fadt, uint32_t madt)
+/* tables: guest addresses, 0 for one that does not exist. */
+static uint32_t build_root(struct builder *b, const char *signature, unsigned pointer_size, const uint32_t *tables, unsigned count)
 {
 	uint32_t gpa = table_begin(b, signature, 1);
-	put(b, fadt, pointer_size);
-	put(b, madt, pointer_size);
+	for (unsigned n = 0; n < count; n++)
+		if (tables[n])
+			put(b, tables[n], pointer_size);
 	table_end(b);
 	return gpa;
 }
@@ -257,7 +297,8 @@ void acpi_config_init(struct acpi_config *config)
 {
 	*config = (struct acpi_config){
 		.rsdp_gpa = ACPI_RSDP_GPA, .tables_gpa = ACPI_RSDP_GPA + 0x40, .cpus = 1, .lapic_gpa = 0xfee00000,
-		.ioapic_gpa = 0xfec00000, .pm_port = PM_PORT, .reset_port = 0xcf9, .sci = PM_SCI,
+		.ioapic_gpa = 0xfec00000, .hpet_gpa = HPET_GPA, .pci_memory = 0xc0000000, .pci_memory_end = 0xfec00000,
+		.pm_port = PM_PORT, .reset_port = 0xcf9, .sci = PM_SCI,
 	};
 }
 
@@ -270,11 +311,12 @@ bool acpi_build(const struct acpi_config *config, uint32_t *ret_size)
 		return false;
 	b->base = config->tables_gpa;
 	uint32_t facs = build_facs(b);
-	uint32_t dsdt = build_dsdt(b);
-	uint32_t fadt = build_fadt(b, config, facs, dsdt);
-	uint32_t madt = build_madt(b, config);
-	uint32_t rsdt = build_root(b, "RSDT", 4, fadt, madt);
-	uint32_t xsdt = build_root(b, "XSDT", 8, fadt, madt);
+	uint32_t dsdt = build_dsdt(b, config);
+	const uint32_t tables[] = {
+		build_fadt(b, config, facs, dsdt), build_madt(b, config), config->hpet_gpa ? build_hpet(b, config) : 0,
+	};
+	uint32_t rsdt = build_root(b, "RSDT", 4, tables, ARRAY_LEN(tables));
+	uint32_t xsdt = build_root(b, "XSDT", 8, tables, ARRAY_LEN(tables));
 	done = !b->overflow && config->write(config->opaque, config->tables_gpa, b->bytes, b->used) &&
 	       write_rsdp(config, rsdt, xsdt);
 	if (done)

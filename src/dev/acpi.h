@@ -1,6 +1,7 @@
 /*
- * ACPI tables for a machine without firmware: RSDP, RSDT, XSDT, FADT, FACS, MADT, and a DSDT that names \_S5. They are made
- * from a description and handed to a function that puts them into guest memory.
+ * ACPI tables for a machine without firmware: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, and a DSDT with the board's devices
+ * and \_S5 (dsdt.c). They are made from a description and handed to a function that puts them into guest memory. mptable.c tells
+ * the same to kernels that know no ACPI.
  */
 #ifndef UMBRA_DEV_ACPI_H
 #define UMBRA_DEV_ACPI_H
@@ -16,6 +17,8 @@ struct acpi_config {
 	                     * to it, so this should be RAM */
 	unsigned cpus;      /* 1..1024; APIC ids are 0..cpus-1 */
 	uint32_t lapic_gpa, ioapic_gpa;
+	uint32_t hpet_gpa;  /* 0: there is none */
+	uint32_t pci_memory, pci_memory_end; /* what the PCI root may hand out; both 0: nothing */
 	uint8_t ioapic_id;
 	uint16_t pm_port;   /* see dev/pm.h */
 	uint16_t reset_port;/* the reset control register */

@@ -170,8 +170,9 @@ static bool read_vex(struct decoder *decoder, uint8_t first)
 		decoder->r = !(middle & 0x80);
 		decoder->x = !(middle & 0x40);
 		decoder->b = !(middle & 0x20);
-		decoder->w = first == 0xc4 && last & 0x80;
 	}
+	/* Where W is part of the opcode it counts in every mode. */
+	decoder->w = first == 0xc4 && last & 0x80;
 	decoder->prefix_condition = conditions[last & 3];
 	decoder->insn->vex_l = last >> 2 & 1;
 	decoder->insn->vvvv = ~last >> 3 & 15;
@@ -292,6 +293,9 @@ static void set_sizes(struct decoder *decoder)
 	case OPSIZE_Z:
 		opsize = MIN(opsize, 4);
 		break;
+	case OPSIZE_X:
+		opsize = row->unit == INSN_UNIT_MMX ? 8 : decoder->insn->vex_l ? 32 : 16;
+		break;
 	default:
 		opsize = row->opsize_rule;
 	}
@@ -331,10 +335,11 @@ static bool read_sib(struct decoder *decoder, unsigned mod)
 	if (!read_byte(decoder, &sib))
 		return false;
 	unsigned index = (sib >> 3 & 7) | (decoder->x ? 8u : 0);
-	insn->scale = sib >> 6;
-	insn->index = (uint8_t)(index == REG_RSP ? REG_ZERO : index);
-	if (index == REG_RSP)
-		insn->scale = 0;
+	bool vector_index = decoder->row->attributes & ATTR_VSIB;
+	bool no_index = index == REG_RSP && !vector_index;
+	insn->scale = no_index ? 0 : sib >> 6;
+	insn->index = (uint8_t)(no_index || vector_index ? REG_ZERO : index);
+	insn->rm = (uint8_t)(vector_index ? index : 0);
 	insn->base = (uint8_t)((sib & 7) == 5 && mod == 0 ? REG_ZERO : (sib & 7) | (decoder->b ? 8u : 0));
 	return true;
 }
@@ -364,6 +369,8 @@ static bool read_modrm_operands(struct decoder *decoder)
 	unsigned mod = insn->modrm >> 6, rm = insn->modrm & 7;
 	insn->reg = (uint8_t)((insn->modrm >> 3 & 7) | (decoder->r ? 8 : 0));
 	decoder->register_form = mod == 3 || (decoder->row->attributes & ATTR_MOD_IGNORED);
+	if ((decoder->row->attributes & ATTR_VSIB) && (rm != 4 || insn->addrsize == 2))
+		return stop(decoder, DECODE_UD);
 	if (!decoder->register_form)
 		return insn->addrsize == 2 ? read_memory16(decoder, mod, rm) : read_memory32(decoder, mod, rm);
 	insn->rm = (uint8_t)(rm | (decoder->b ? 8 : 0));
@@ -402,6 +409,16 @@ static bool read_second_immediate(struct decoder *decoder)
 	if (!read_byte(decoder, &value))
 		return false;
 	decoder->insn->imm |= (uint64_t)value << 16;
+	return true;
+}
+
+/* A register in bits 7:4 of an immediate byte; outside 64-bit mode bit 7 does not count. */
+static bool read_register_immediate(struct decoder *decoder)
+{
+	uint8_t value;
+	if (!read_byte(decoder, &value))
+		return false;
+	decoder->insn->imm = value >> 4 & (is_64bit(decoder) ? 15 : 7);
 	return true;
 }
 
@@ -508,6 +525,15 @@ static bool take_operand(struct decoder *decoder, const struct insn_operand *ope
 	case OPERAND_SEGMENT:
 		insn->reg = insn->opcode >> 3 & 7;
 		return true;
+	case OPERAND_P: /* REX.R and REX.B do not reach the eight MMX and x87 registers */
+		insn->reg &= 7;
+		return true;
+	case OPERAND_Q: case OPERAND_N: case OPERAND_STI:
+		if (decoder->register_form)
+			insn->rm &= 7;
+		return true;
+	case OPERAND_L:
+		return read_register_immediate(decoder);
 	default: /* B, M, CL, DX, the accumulator: nothing is left to do */
 		return true;
 	}
@@ -544,11 +570,19 @@ static bool check_lock(struct decoder *decoder)
 static bool check_vvvv(struct decoder *decoder)
 {
 	for (unsigned i = 0; i < decoder->row->operand_count; i++)
-		if (decoder->row->operands[i].kind == OPERAND_B) {
+		if (decoder->row->operands[i].kind == OPERAND_B || decoder->row->operands[i].kind == OPERAND_H) {
 			decoder->insn->vvvv &= is_64bit(decoder) ? 15 : 7;
 			return true;
 		}
 	return decoder->insn->vvvv ? stop(decoder, DECODE_UD) : true;
+}
+
+/* A gather whose destination, mask and index are not three registers is an invalid opcode (SDM 2, "VPGATHERDD ..."). */
+static bool check_distinct(struct decoder *decoder)
+{
+	const struct insn *insn = decoder->insn;
+	bool distinct = insn->reg != insn->vvvv && insn->reg != insn->rm && insn->vvvv != insn->rm;
+	return !(decoder->row->attributes & ATTR_DISTINCT) || distinct ? true : stop(decoder, DECODE_UD);
 }
 
 static void set_prefix_flags(struct decoder *decoder)
@@ -572,7 +606,8 @@ static bool decode(struct decoder *decoder)
 	if (!read_prefixes(decoder, &byte) || !read_opcode(decoder, byte) || !select_row(decoder))
 		return false;
 	set_sizes(decoder);
-	if (!read_operands(decoder) || !check_lock(decoder) || !check_vvvv(decoder))
+	if (!read_operands(decoder) || !check_lock(decoder) || !check_vvvv(decoder) ||
+	    !check_distinct(decoder))
 		return false;
 	set_prefix_flags(decoder);
 	decoder->insn->length = (uint8_t)decoder->position;

@@ -31,6 +31,7 @@ struct source_row {
 #define W1 COND_W1
 #define B0 COND_B0
 #define L0 COND_L0
+#define L1 COND_L1
 #define MATCH_NONE MODRM_ABSENT, 0, 0
 #define MATCH_MRM MODRM_EITHER, 0, 0
 #define MATCH_MEM MODRM_MEMORY, 0, 0
@@ -54,6 +55,10 @@ struct source_row {
 #define FEP_TAIL ATTR_FEP_TAIL
 #define CR8_LOCK ATTR_CR8_LOCK
 #define BRANCH ATTR_BRANCH
+#define UNALIGNED ATTR_UNALIGNED
+#define ALIGNED ATTR_ALIGNED
+#define VSIB ATTR_VSIB
+#define DISTINCT ATTR_DISTINCT
 #define OF FLAG_OF
 #define SF FLAG_SF
 #define ZF FLAG_ZF
@@ -87,11 +92,12 @@ static const struct source_row table[] = {
 static const char *const svm_words[] = {
 	"NONE", "CR_READ", "CR_WRITE", "DR_READ", "DR_WRITE", "IDTR_READ", "GDTR_READ", "LDTR_READ", "TR_READ", "IDTR_WRITE", "GDTR_WRITE",
 	"LDTR_WRITE", "TR_WRITE", "RDTSC", "RDPMC", "PUSHF", "POPF", "CPUID", "IRET", "SWINT", "INVD", "PAUSE", "HLT", "INVLPG", "IOIO",
-	"MSR", "VMMCALL", "RDTSCP", "ICEBP", "WBINVD", "MONITOR", "MWAIT", "INVPCID", NULL,
+	"MSR", "VMMCALL", "RDTSCP", "ICEBP", "WBINVD", "MONITOR", "MWAIT", "INVPCID", "XSETBV", NULL,
 };
 static const char *const vmx_words[] = {
 	"NONE", "CPUID", "HLT", "INVD", "INVLPG", "RDPMC", "RDTSC", "VMCALL", "CR_ACCESS", "DR_ACCESS", "IO", "RDMSR", "WRMSR", "MWAIT",
-	"MONITOR", "PAUSE", "GDTR_IDTR", "LDTR_TR", "RDTSCP", "WBINVD", "RDRAND", "RDSEED", "INVPCID", NULL,
+	"MONITOR", "PAUSE", "GDTR_IDTR", "LDTR_TR", "RDTSCP", "WBINVD", "RDRAND", "RDSEED", "INVPCID", "XSETBV", "XSAVES",
+	"XRSTORS", NULL,
 };
 
 static const struct {
@@ -103,7 +109,8 @@ static const struct {
 	{"CL", OPERAND_CL, OPERAND_SIZE_NONE}, {"DX", OPERAND_DX, OPERAND_SIZE_NONE}, {"1", OPERAND_ONE, OPERAND_SIZE_NONE},
 	{"ES", OPERAND_SEGMENT, OPERAND_SIZE_NONE}, {"CS", OPERAND_SEGMENT, OPERAND_SIZE_NONE}, {"SS", OPERAND_SEGMENT, OPERAND_SIZE_NONE},
 	{"DS", OPERAND_SEGMENT, OPERAND_SIZE_NONE}, {"FS", OPERAND_SEGMENT, OPERAND_SIZE_NONE}, {"GS", OPERAND_SEGMENT, OPERAND_SIZE_NONE},
-	{"M", OPERAND_M, OPERAND_SIZE_NONE},
+	{"M", OPERAND_M, OPERAND_SIZE_NONE}, {"ST0", OPERAND_ST0, OPERAND_SIZE_NONE}, {"STi", OPERAND_STI, OPERAND_SIZE_NONE},
+	{"XMM0", OPERAND_XMM0, OPERAND_SIZE_DQ},
 };
 static const struct {
 	const char *letters;
@@ -111,12 +118,16 @@ static const struct {
 } operand_sizes[] = {
 	{"b", OPERAND_SIZE_B}, {"bs", OPERAND_SIZE_BS}, {"w", OPERAND_SIZE_W}, {"d", OPERAND_SIZE_D}, {"q", OPERAND_SIZE_Q},
 	{"dq", OPERAND_SIZE_DQ}, {"v", OPERAND_SIZE_V}, {"y", OPERAND_SIZE_Y}, {"z", OPERAND_SIZE_Z}, {"p", OPERAND_SIZE_P},
-	{"s", OPERAND_SIZE_S}, {"a", OPERAND_SIZE_A},
+	{"s", OPERAND_SIZE_S}, {"a", OPERAND_SIZE_A}, {"t", OPERAND_SIZE_T}, {"ss", OPERAND_SIZE_D}, {"sd", OPERAND_SIZE_Q},
+	{"qq", OPERAND_SIZE_QQ}, {"x", OPERAND_SIZE_X}, {"ps", OPERAND_SIZE_X}, {"pd", OPERAND_SIZE_X}, {"xh", OPERAND_SIZE_XH},
+	{"xq", OPERAND_SIZE_XQ}, {"xe", OPERAND_SIZE_XE}, {"env", OPERAND_SIZE_ENV}, {"state", OPERAND_SIZE_STATE},
+	{"fx", OPERAND_SIZE_FX}, {"xs", OPERAND_SIZE_XS},
 };
-static const char operand_letters[] = "ABCDEGIJMORSXYZ";
+static const char operand_letters[] = "ABCDEGIJMORSXYZPQNVWUHL";
 static const uint8_t operand_letter_kinds[] = {
 	OPERAND_A, OPERAND_B, OPERAND_C, OPERAND_D, OPERAND_E, OPERAND_G, OPERAND_I, OPERAND_J,
-	OPERAND_M, OPERAND_O, OPERAND_R, OPERAND_S, OPERAND_X, OPERAND_Y, OPERAND_Z,
+	OPERAND_M, OPERAND_O, OPERAND_R, OPERAND_S, OPERAND_X, OPERAND_Y, OPERAND_Z, OPERAND_P,
+	OPERAND_Q, OPERAND_N, OPERAND_V, OPERAND_W, OPERAND_U, OPERAND_H, OPERAND_L,
 };
 
 PRINTF_LIKE(3, 4) static bool complain(char *ret_message, const struct source_row *row, const char *format, ...)
@@ -187,9 +198,19 @@ static bool has_operand_size(const struct insn_row_info *info, enum operand_size
 	return false;
 }
 
+static bool has_vector_operand(const struct insn_row_info *info)
+{
+	static const uint8_t kinds[] = {OPERAND_P, OPERAND_Q, OPERAND_N, OPERAND_V, OPERAND_W, OPERAND_U, OPERAND_H};
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (has_operand(info, kinds[i]))
+			return true;
+	return false;
+}
+
 /*
- * insn.opsize: v, p, s and a mean the effective operand size, z and y its variants. A row without them is a byte, word,
- * doubleword or quadword form if an operand other than an immediate says so, and otherwise has the effective operand size.
+ * insn.opsize: v, p, s and a mean the effective operand size, z and y its variants. A row with vector operands has the length of
+ * the vector. Another row is a byte, word, doubleword or quadword form if an operand other than an immediate says so, and
+ * otherwise has the effective operand size.
  */
 static enum opsize_rule derive_opsize(const struct insn_row_info *info)
 {
@@ -199,6 +220,8 @@ static enum opsize_rule derive_opsize(const struct insn_row_info *info)
 		return OPSIZE_V;
 	if (has_operand_size(info, OPERAND_SIZE_Y))
 		return OPSIZE_Y;
+	if (has_vector_operand(info))
+		return OPSIZE_X;
 	if (info->attributes & by_size)
 		return OPSIZE_V;
 	if (has_operand_size(info, OPERAND_SIZE_Z))
@@ -250,17 +273,23 @@ static bool check_opcode(const struct source_row *row, char *ret_message)
 static bool check_modrm(const struct source_row *row, char *ret_message)
 {
 	const struct insn_row_info *info = &row->info;
-	static const uint8_t needing[] = {OPERAND_C, OPERAND_D, OPERAND_E, OPERAND_G, OPERAND_M, OPERAND_R, OPERAND_S};
+	static const uint8_t needing[] = {
+		OPERAND_C, OPERAND_D, OPERAND_E, OPERAND_G, OPERAND_M, OPERAND_R, OPERAND_S, OPERAND_STI,
+		OPERAND_P, OPERAND_Q, OPERAND_N, OPERAND_V, OPERAND_W, OPERAND_U,
+	};
 	for (size_t i = 0; i < sizeof(needing); i++)
 		if (has_operand(info, needing[i]) && info->modrm_form == MODRM_ABSENT)
 			return complain(ret_message, row, "an operand needs a ModRM byte and the row has none");
 	bool mod_ignored = info->attributes & ATTR_MOD_IGNORED;
+	bool registers_only = has_operand(info, OPERAND_R) || has_operand(info, OPERAND_N) || has_operand(info, OPERAND_U) ||
+			      has_operand(info, OPERAND_STI);
+	bool either = has_operand(info, OPERAND_E) || has_operand(info, OPERAND_Q) || has_operand(info, OPERAND_W);
 	if (has_operand(info, OPERAND_M) != (info->modrm_form == MODRM_MEMORY))
 		return complain(ret_message, row, "operand M and a ModRM byte restricted to memory belong together");
-	if (has_operand(info, OPERAND_R) && info->modrm_form != MODRM_REGISTER && !mod_ignored)
-		return complain(ret_message, row, "operand R needs a ModRM byte restricted to registers");
-	if (has_operand(info, OPERAND_E) && (info->modrm_form != MODRM_EITHER || mod_ignored))
-		return complain(ret_message, row, "operand E needs a ModRM byte with any mod");
+	if (registers_only && info->modrm_form != MODRM_REGISTER && !mod_ignored)
+		return complain(ret_message, row, "operands R, N, U and STi need a ModRM byte restricted to registers");
+	if (either && (info->modrm_form != MODRM_EITHER || mod_ignored))
+		return complain(ret_message, row, "operands E, Q and W need a ModRM byte with any mod");
 	if (info->modrm_value & ~info->modrm_mask)
 		return complain(ret_message, row, "ModRM value %02x does not fit its mask", info->modrm_value);
 	if (info->modrm_mask == 0xff && info->modrm_value < 0xc0)
@@ -288,8 +317,12 @@ static bool check_columns(const struct source_row *row, char *ret_message)
 	if (info->flags_written & info->flags_undefined)
 		return complain(ret_message, row, "a flag is both written and undefined");
 	bool vex = info->map >= INSN_MAP_VEX1;
-	if (has_operand(info, OPERAND_B) && !vex)
-		return complain(ret_message, row, "operand B outside the VEX maps");
+	if ((has_operand(info, OPERAND_B) || has_operand(info, OPERAND_H) || has_operand(info, OPERAND_L)) && !vex)
+		return complain(ret_message, row, "operand B, H or L outside the VEX maps");
+	if ((info->unit == INSN_UNIT_AVX) && !vex)
+		return complain(ret_message, row, "unit AVX outside the VEX maps");
+	if ((info->attributes & ATTR_VSIB) && info->modrm_form != MODRM_MEMORY)
+		return complain(ret_message, row, "VSIB without a memory operand");
 	if (vex && !(info->attributes & ATTR_PROTECTED))
 		return complain(ret_message, row, "VEX without PROT: the processor knows no VEX in real mode");
 	return check_opcode(row, ret_message) && check_modrm(row, ret_message);

@@ -33,6 +33,17 @@ enum operand_kind {
 	OPERAND_DX,          /* the port number */
 	OPERAND_ONE,         /* the constant 1; insn.imm is 1 too */
 	OPERAND_SEGMENT,     /* segment register given by the opcode: insn.reg is an enum seg */
+	OPERAND_ST0,         /* top of the x87 stack */
+	OPERAND_STI,         /* x87 register in ModRM.rm: insn.rm is 0 to 7, counted from the top */
+	OPERAND_P,           /* MMX register in ModRM.reg: insn.reg is 0 to 7 */
+	OPERAND_Q,           /* ModRM.rm: MMX register (insn.rm is 0 to 7) or memory */
+	OPERAND_N,           /* ModRM.rm: MMX register only */
+	OPERAND_V,           /* XMM or YMM register in ModRM.reg */
+	OPERAND_W,           /* ModRM.rm: XMM or YMM register, or memory */
+	OPERAND_U,           /* ModRM.rm: XMM or YMM register only */
+	OPERAND_H,           /* XMM or YMM register in VEX.vvvv: insn.vvvv */
+	OPERAND_L,           /* XMM or YMM register in bits 7:4 of an immediate byte: insn.imm is the register's number */
+	OPERAND_XMM0,        /* XMM0, implied */
 };
 
 enum operand_size {
@@ -49,6 +60,16 @@ enum operand_size {
 	OPERAND_SIZE_P,  /* far pointer: offset of operand size, then a selector */
 	OPERAND_SIZE_S,  /* pseudo-descriptor: limit and base */
 	OPERAND_SIZE_A,  /* two bounds of operand size */
+	OPERAND_SIZE_T,  /* 10 bytes */
+	OPERAND_SIZE_QQ, /* 32 bytes */
+	OPERAND_SIZE_X,  /* length of the vector: 16 bytes, 32 with VEX.L. The letters x, ps and pd are the same size */
+	OPERAND_SIZE_XH, /* half of it: 8 or 16 */
+	OPERAND_SIZE_XQ, /* a quarter: 4 or 8 */
+	OPERAND_SIZE_XE, /* an eighth: 2 or 4 */
+	OPERAND_SIZE_ENV, /* x87 environment, 14 or 28 bytes by operand size */
+	OPERAND_SIZE_STATE, /* x87 state, 94 or 108 bytes by operand size */
+	OPERAND_SIZE_FX, /* FXSAVE area, 512 bytes */
+	OPERAND_SIZE_XS, /* XSAVE area; its size follows from XCR0 */
 };
 
 struct insn_operand {
@@ -82,6 +103,10 @@ enum insn_map {
 #define ATTR_IMPLICIT_DS 0x0100u /* memory at DS (or an override) that no operand letter shows: XLAT, MONITOR, CLZERO */
 #define ATTR_FEP_TAIL 0x0200u  /* matches only without prefix and when 6B 76 6D follow */
 #define ATTR_CR8_LOCK 0x0400u  /* LOCK turns CR0 into CR8 on processors that announce it */
+#define ATTR_UNALIGNED 0x1000u /* a 16-byte memory operand without VEX need not be aligned */
+#define ATTR_ALIGNED 0x2000u   /* the memory operand must be aligned to its size, with VEX too */
+#define ATTR_VSIB 0x4000u      /* the SIB byte's index is a vector register: insn.rm; insn.index is REG_ZERO. No SIB byte: #UD */
+#define ATTR_DISTINCT 0x8000u  /* #UD unless the vector registers of V, H and the VSIB index are all different (gathers) */
 #define ATTR_BRANCH 0x0800u    /* may change the instruction pointer other than by its length (faults aside) */
 
 /* Conditions on the encoding: one bit of each group is on in what was read, and all of them must be allowed by the row. */
@@ -104,7 +129,7 @@ enum insn_map {
 #define MODRM_EITHER 3u
 
 /* How insn.opsize follows from the operands (rule: see mkindex.c). */
-enum opsize_rule { OPSIZE_1 = 1, OPSIZE_2 = 2, OPSIZE_4 = 4, OPSIZE_8 = 8, OPSIZE_V = 16, OPSIZE_Y, OPSIZE_Z };
+enum opsize_rule { OPSIZE_1 = 1, OPSIZE_2 = 2, OPSIZE_4 = 4, OPSIZE_8 = 8, OPSIZE_V = 16, OPSIZE_Y, OPSIZE_Z, OPSIZE_X };
 
 struct insn_row_info {
 	uint16_t op;         /* enum insn_op */

@@ -21,6 +21,7 @@ static const struct loader loaders[IMAGE_KIND_COUNT] = {
 	[IMAGE_MULTIBOOT1] = {"multiboot", "multiboot header in the first 8192 bytes", multiboot1_recognise, multiboot1_plan},
 	[IMAGE_PVH] = {"pvh", "ELF note Xen PHYS32_ENTRY", pvh_recognise, pvh_plan},
 	[IMAGE_ELF] = {"elf", "ELF header", raw_elf_recognise, raw_elf_plan},
+	[IMAGE_LINUX] = {"linux", "Linux setup header (HdrS at offset 514)", linux_recognise, linux_plan},
 	[IMAGE_BOOT_SECTOR] = {"bootsector", "boot signature 55 aa at offset 510", boot_sector_recognise, boot_sector_plan},
 	[IMAGE_FLAT] = {"flat", NULL, NULL, flat_plan},
 };
@@ -58,13 +59,13 @@ static const char *familiar_format(const uint8_t *bytes, size_t length)
 		unsigned magic_length;
 		const char *advice;
 	} formats[] = {
-		{0, "\x1f\x8b", 2, "a gzip file; decompress it first"},
+		{0, "\x1f\x8b", 2, "a gzip file within a gzip file, or one with an unknown method; decompress it first"},
 		{0, "\x28\xb5\x2f\xfd", 4, "a zstd file; decompress it first"},
 		{0,
 		 "\xfd"
 		 "7zXZ",
 		 5, "an xz file; decompress it first"},
-		{0x202, "HdrS", 4, "a Linux bzImage; give the vmlinux inside, which has a PVH note"},
+		{0x202, "HdrS", 4, "a Linux bzImage whose boot signature 55 aa at offset 510 is missing"},
 		{0, "MZ", 2, "an EFI or DOS program, which needs firmware"},
 		{0x8001, "CD001", 5, "a CD image, which needs firmware; give the kernel on it"},
 		{0, "#!", 2, "a script"},
@@ -90,7 +91,8 @@ static bool refuse_unknown(const struct load_request *request, struct err *err)
 	return err_set(
 		err, ERR_IMAGE,
 		"%s: not a bootable image: no multiboot 2 header in the first 32768 bytes, no multiboot header in the first "
-		"8192, no ELF header (the file has %zu bytes and starts with %s), no boot signature at 510",
+		"8192, no ELF header, no Linux header (HdrS) at 514, no boot signature at 510; the file has %zu bytes and "
+		"starts with %s",
 		request->name, request->length, seen);
 }
 

@@ -25,6 +25,7 @@ enum image_kind {
 	IMAGE_MULTIBOOT1,
 	IMAGE_PVH,         /* ELF with a Xen PHYS32_ENTRY note */
 	IMAGE_ELF,         /* ELF without such a note: 32-bit protected mode or 64-bit long mode, by its class */
+	IMAGE_LINUX,       /* bzImage: "HdrS" at offset 514, the Linux/x86 boot protocol 2.00 and later */
 	IMAGE_BOOT_SECTOR, /* 0xaa55 at offset 510, loaded at 0x7c00, real mode */
 	IMAGE_FLAT,        /* any bytes, loaded at and entered at load_request.flat_address; only when asked for */
 	IMAGE_KIND_COUNT,
@@ -55,14 +56,22 @@ struct load_module {
 	size_t length;
 };
 
+/* Which of its entries a Linux kernel is given; others have one each. */
+enum load_entry {
+	LOAD_ENTRY_AUTO, /* the 64-bit one if there is one */
+	LOAD_ENTRY_32,
+	LOAD_ENTRY_64,
+};
+
 struct load_request {
 	const char *name; /* the kernel's file name, as given: subject of errors and, for multiboot 1, argv[0] of the guest */
 	const uint8_t *bytes;
 	size_t length;
 	enum image_kind kind; /* IMAGE_AUTO, or the one kind that is to be tried */
 	gpa_t flat_address;   /* for IMAGE_FLAT */
+	enum load_entry entry;/* for IMAGE_LINUX */
 	const char *cmdline;  /* NULL for none */
-	const struct load_module *modules;
+	const struct load_module *modules; /* Linux: the archives of its initramfs; their texts are not passed */
 	unsigned module_count;
 	const struct load_memory *memory; /* the map that the guest is told, in ascending order without overlap */
 	unsigned memory_count;
@@ -93,6 +102,8 @@ struct boot_state {
 	uint64_t rip;
 	uint64_t gpr[16];            /* indexed by enum reg */
 	uint64_t cr3;                /* ENTRY_LONG64 */
+	gpa_t gdt;                   /* where a descriptor table lies, if gdt_limit is not 0 */
+	uint16_t gdt_limit;
 	uint16_t cs_selector;        /* ENTRY_REAL16 */
 	gpa_t image_low, image_high; /* extent of what was loaded, modules and boot information excluded; high is exclusive */
 };
@@ -107,10 +118,19 @@ struct boot_state {
 bool load_image(const struct load_request *request, const struct load_target *target, struct boot_state *ret_state,
 		struct err *err);
 
+/*
+ * Images may be gzip files. image_unpack inflates one: the caller owns *ret_bytes and gives it to image_release. It is refused
+ * (ERR_IMAGE) if it is damaged or truncated, or if more than limit bytes would come out. load_image itself takes what is inflated.
+ */
+bool image_is_packed(const uint8_t *bytes, size_t length);
+bool image_unpack(const char *name, const uint8_t *bytes, size_t length, uint64_t limit, uint8_t **ret_bytes, size_t *ret_length,
+		  struct err *err);
+void image_release(uint8_t *bytes);
+
 /* What IMAGE_AUTO would take these bytes for; IMAGE_AUTO when they fit nothing. */
 enum image_kind image_recognise(const uint8_t *bytes, size_t length);
 
-/* "multiboot2", "multiboot", "pvh", "elf", "bootsector", "flat", "auto"; the reverse returns false for an unknown name. */
+/* "multiboot2", "multiboot", "pvh", "elf", "linux", "bootsector", "flat", "auto"; the reverse returns false for an unknown name. */
 const char *image_kind_name(enum image_kind kind);
 bool image_kind_from_name(const char *name, enum image_kind *ret_kind);
 

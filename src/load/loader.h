@@ -21,9 +21,20 @@ bool pvh_plan_start_info(struct plan *plan, gpa_t *ret_gpa, struct err *err);
 bool raw_elf_recognise(const uint8_t *bytes, size_t length);
 bool raw_elf_plan(struct plan *plan, struct boot_state *state, struct err *err);
 
+bool linux_recognise(const uint8_t *bytes, size_t length);
+bool linux_plan(struct plan *plan, struct boot_state *state, struct err *err);
+
 bool boot_sector_recognise(const uint8_t *bytes, size_t length);
 bool boot_sector_plan(struct plan *plan, struct boot_state *state, struct err *err);
 bool flat_plan(struct plan *plan, struct boot_state *state, struct err *err);
+
+/*
+ * Page tables for an entry in long mode, which map the first 4 GiB one to one: one PML4, one PDPT, four page directories, from gpa on
+ * (page aligned).
+ */
+#define IDENTITY_GIB 4
+#define IDENTITY_BYTES ((2ull + IDENTITY_GIB) * PAGE_SIZE)
+bool identity_put_tables(struct plan *plan, gpa_t gpa, struct err *err);
 
 /*
  * The address fields with which both multiboot versions let a file that is not ELF say where it goes. Physical addresses;

@@ -123,6 +123,15 @@ bool plan_put(struct plan *plan, const char *what, gpa_t gpa, const uint8_t *byt
 	return true;
 }
 
+bool plan_keep(struct plan *plan, const char *what, gpa_t gpa, uint64_t span, struct err *err)
+{
+	if (!plan_put(plan, what, gpa, NULL, 0, span, err))
+		return false;
+	if (span)
+		plan->pieces[plan->count - 1].kept = true;
+	return true;
+}
+
 bool plan_put_buffer(struct plan *plan, const char *what, gpa_t gpa, struct strbuf *buffer, struct err *err)
 {
 	bool done = buffer->failed
@@ -251,6 +260,8 @@ bool plan_modules(struct plan *plan, enum plan_modules where, gpa_t *ret_gpa, st
 
 static bool commit_piece(const struct plan_piece *piece, const struct load_target *target)
 {
+	if (piece->kept)
+		return true;
 	if (piece->length && !target->write(target->opaque, piece->gpa, piece->bytes, piece->length))
 		return false;
 	return piece->span == piece->length ||

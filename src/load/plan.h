@@ -23,6 +23,7 @@ struct plan_piece {
 	const uint8_t *bytes; /* into the request, or owned */
 	uint64_t length;
 	void *owned; /* released with the plan */
+	bool kept;   /* nothing is written: the range only stays free of other pieces */
 };
 
 struct plan {
@@ -40,6 +41,8 @@ bool plan_put(struct plan *plan, const char *what, gpa_t gpa, const uint8_t *byt
 	      struct err *err);
 /* As plan_put, for bytes that the plan takes over: buffer is empty afterwards, also on failure. */
 bool plan_put_buffer(struct plan *plan, const char *what, gpa_t gpa, struct strbuf *buffer, struct err *err);
+/* Keeps a range of RAM free of other pieces without writing to it. A span of zero keeps nothing. */
+bool plan_keep(struct plan *plan, const char *what, gpa_t gpa, uint64_t span, struct err *err);
 /* Marks the end of the image's own pieces. */
 void plan_image_done(struct plan *plan);
 /* Lowest and first-beyond-highest address of the image's pieces. */

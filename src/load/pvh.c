@@ -5,7 +5,6 @@
 #include "load/elf.h"
 #include "load/loader.h"
 
-#include "arch/pte.h"
 #include "base/bits.h"
 
 #define NOTE_OWNER "Xen"
@@ -137,34 +136,12 @@ bool pvh_plan(struct plan *plan, struct boot_state *state, struct err *err)
 	return true;
 }
 
-/* For a 64-bit entry: tables that map the first 4 GiB one to one with 2 MiB pages, one PML4, one PDPT, four PDs. */
-#define IDENTITY_GIB 4
-#define IDENTITY_PAGES (2 + IDENTITY_GIB)
 #define STACK_SIZE 0x4000
-
-static void build_identity_tables(struct strbuf *buffer, gpa_t base)
-{
-	uint64_t table[512] = {(base + PAGE_SIZE) | PTE_P | PTE_W};
-	strbuf_add(buffer, (const char *)table, sizeof(table));
-	for (unsigned i = 0; i < 512; i++)
-		table[i] = i < IDENTITY_GIB ? (base + (2 + i) * PAGE_SIZE) | PTE_P | PTE_W : 0;
-	strbuf_add(buffer, (const char *)table, sizeof(table));
-	for (uint64_t page = 0; page < IDENTITY_GIB * 512; page++) {
-		table[page % 512] = page * level_span(LEVEL_2M) | PTE_P | PTE_W | PTE_PS;
-		if (page % 512 == 511)
-			strbuf_add(buffer, (const char *)table, sizeof(table));
-	}
-}
 
 static bool plan_long_mode(struct plan *plan, struct boot_state *state, struct err *err)
 {
 	gpa_t tables, stack;
-	struct strbuf buffer;
-	if (!plan_find_low(plan, "page tables", IDENTITY_PAGES * PAGE_SIZE, PAGE_SIZE, &tables, err))
-		return false;
-	strbuf_init(&buffer);
-	build_identity_tables(&buffer, tables);
-	if (!plan_put_buffer(plan, "page tables", tables, &buffer, err) ||
+	if (!plan_find_low(plan, "page tables", IDENTITY_BYTES, PAGE_SIZE, &tables, err) || !identity_put_tables(plan, tables, err) ||
 	    !plan_find_low(plan, "a stack", STACK_SIZE, PAGE_SIZE, &stack, err) ||
 	    !plan_put(plan, "stack", stack, NULL, 0, STACK_SIZE, err))
 		return false;

@@ -5,18 +5,25 @@
 
 #include "base/alloc.h"
 
+#define TIMER_PIN 2u
 #define FIRMWARE_PIC_MASTER 0x08
 #define FIRMWARE_PIC_SLAVE 0x70
 #define FIRMWARE_PIC_MASK ((uint16_t) ~(1u << 2 | 1u << 11))
 
 /* ---- interrupt lines ---------------------------------------------------------------------------------------------------- */
 
-/* A line below 16 goes to the PIC and to the I/O APIC, where line 0 is pin 2 (ACPI's interrupt source override). */
+/*
+ * A line below 16 goes to the PIC and to the I/O APIC, where line 0 is pin 2 (ACPI's interrupt source override). Line 2 is that pin
+ * alone, since the PIC has its cascade there.
+ */
 static void drive_line(struct board *board, unsigned line, bool level)
 {
 	if (line < PIC_LINES)
 		pic_set_line(&board->pic, line, level);
-	ioapic_set_pin(&board->ioapic, line == 0 ? 2 : line, level);
+	if (line == 0 || line == TIMER_PIN)
+		ioapic_set_pin(&board->ioapic, TIMER_PIN, board->line_users[0] || board->line_users[TIMER_PIN]);
+	else
+		ioapic_set_pin(&board->ioapic, line, level);
 }
 
 /* Several devices may share a line: it is high as long as one of them drives it. */
@@ -36,6 +43,30 @@ static void line_changed(void *opaque, unsigned line, bool level)
 static void wire(struct board *board, struct irq_line *from, unsigned line)
 {
 	*from = (struct irq_line){.set = line_changed, .opaque = board, .pin = line};
+}
+
+static void gate_changed(void *opaque, unsigned pin, bool level)
+{
+	struct board_gate *gate = opaque;
+
+	gate->level = level;
+	irq_set(&gate->line, level && !gate->blocked);
+}
+
+static void wire_gate(struct board *board, struct irq_line *from, struct board_gate *gate, unsigned line)
+{
+	wire(board, &gate->line, line);
+	*from = (struct irq_line){.set = gate_changed, .opaque = gate};
+}
+
+/* Legacy replacement: the HPET's first timers stand in for the PIT and the RTC, which reach nobody then. */
+static void legacy_changed(void *opaque, bool replaced)
+{
+	struct board *board = opaque;
+
+	board->pit_gate.blocked = board->rtc_gate.blocked = replaced;
+	irq_set(&board->pit_gate.line, board->pit_gate.level && !replaced);
+	irq_set(&board->rtc_gate.line, board->rtc_gate.level && !replaced);
 }
 
 static int extint_ack(void *opaque)
@@ -72,6 +103,11 @@ static void power_off_requested(void *opaque)
 	struct machine *machine = ((struct board *)opaque)->machine;
 	machine_end(machine, END_POWER_OFF, 0);
 	machine->powered_off = true;
+}
+
+static void fpu_error_ignored(void *opaque)
+{
+	vcpu_ignore_fpu_error(((struct board *)opaque)->machine->cpus[0].v);
 }
 
 static void debug_exit_requested(void *opaque, uint32_t value)
@@ -131,7 +167,9 @@ static bool add_ports(struct board *board)
 		{TESTDEV_IRQ_PORT, TESTDEV_IRQ_LINES, &testdev_irq_ops, &board->testdev, "testdev irq"},
 		{FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &board->fw_cfg, "fw_cfg"},
 		{PM_PORT, PM_PORTS, &pm_ops, &board->pm, "pm"},
-		{PCI_PORT, PCI_PORTS, &pci_none_ops, &board->pci, "pci"},
+		{PCI_PORT, PCI_PORTS, &pci_ops, &board->pci, "pci"},
+		{POST_PORT, 1, &post_ops, &board->post, "post"},
+		{FERR_PORT, FERR_PORTS, &ferr_ops, &board->ferr, "ferr"},
 		{PANIC_PORT, 1, &panic_ops, board, "pvpanic"},
 	};
 	struct bus *bus = &board->machine->ports;
@@ -147,6 +185,7 @@ static bool add_mmio(struct board *board)
 {
 	struct bus *bus = &board->machine->mmio;
 	return bus_add(bus, IOAPIC_GPA, IOAPIC_SIZE, &ioapic_ops, &board->ioapic, "ioapic") &&
+	       bus_add(bus, HPET_GPA, HPET_SIZE, &hpet_ops, &board->hpet, "hpet") &&
 	       bus_add(bus, TESTDEV_MEMORY_GPA, TESTDEV_MEMORY_SIZE, &testdev_memory_ops, &board->testdev, "testdev memory");
 }
 
@@ -166,15 +205,21 @@ static void create_devices(struct board *board)
 	testdev_init(&board->testdev);
 	i8042_init(&board->i8042, reset_requested, NULL, board);
 	port92_init(&board->port92, reset_requested, NULL, board);
-	pci_none_init(&board->pci, reset_requested, board);
+	pci_init(&board->pci, reset_requested, board);
+	hpet_init(&board->hpet, clock, legacy_changed, board);
+	board->ferr = (struct ferr){.ignore = fpu_error_ignored, .opaque = board};
 }
 
 static void wire_devices(struct board *board)
 {
-	wire(board, &board->pit.irq, 0);
+	wire_gate(board, &board->pit.irq, &board->pit_gate, 0);
 	wire(board, &board->i8042.irq, 1);
 	wire(board, &board->uart.irq, 4);
-	wire(board, &board->rtc.irq, 8);
+	wire_gate(board, &board->rtc.irq, &board->rtc_gate, 8);
+	wire(board, &board->i8042.mouse_irq, 12);
+	wire(board, &board->ferr.irq, 13);
+	for (unsigned n = 0; n < HPET_TIMERS; n++)
+		wire(board, &board->hpet.timers[n].irq, 0);
 	wire(board, &board->pm.sci, PM_SCI);
 	for (unsigned n = 0; n < TESTDEV_IRQ_LINES; n++)
 		wire(board, &board->testdev.irq[n], n);
@@ -243,6 +288,7 @@ void board_destroy(struct machine *machine)
 	pit_finish(&board->pit);
 	rtc_finish(&board->rtc);
 	pm_finish(&board->pm);
+	hpet_finish(&board->hpet);
 	fw_cfg_finish(&board->fw_cfg);
 	mem_free(board);
 }
@@ -263,13 +309,22 @@ void board_reset(struct machine *machine)
 	fw_cfg_reset(&board->fw_cfg);
 	i8042_reset(&board->i8042);
 	port92_reset(&board->port92);
-	pci_none_reset(&board->pci);
+	pci_reset(&board->pci);
+	hpet_reset(&board->hpet);
+	ferr_reset(&board->ferr);
+	board->post.code = 0;
 	ioapic_reset(&board->ioapic);
 	for (unsigned n = 0; n < machine->count; n++)
 		lapic_reset(&board->lapics[n]);
 	pic_reset(&board->pic);
 	pic_program(&board->pic, FIRMWARE_PIC_MASTER, FIRMWARE_PIC_SLAVE, FIRMWARE_PIC_MASK);
 	lapic_virtual_wire(&board->lapics[0]);
+}
+
+void board_fpu_error(struct machine *machine, unsigned vcpu, bool raised)
+{
+	if (machine->board && vcpu == 0)
+		ferr_set(&machine->board->ferr, raised);
 }
 
 /* ---- the outside -------------------------------------------------------------------------------------------------------- */

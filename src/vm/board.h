@@ -9,16 +9,20 @@
 #ifndef UMBRA_VM_BOARD_H
 #define UMBRA_VM_BOARD_H
 
+#include "dev/acpi.h"
 #include "dev/debug_exit.h"
 #include "dev/debugcon.h"
+#include "dev/ferr.h"
 #include "dev/fw_cfg.h"
+#include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
-#include "dev/pci_none.h"
+#include "dev/pci.h"
 #include "dev/pic.h"
 #include "dev/pit.h"
 #include "dev/pm.h"
 #include "dev/port92.h"
+#include "dev/post.h"
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
@@ -35,6 +39,12 @@
 #define BOARD_RSDP_BYTES 36
 
 #define PANIC_PORT 0x505u /* pvpanic */
+
+/* A device whose line the HPET takes over: the line shows what the device says unless it is blocked. */
+struct board_gate {
+	struct irq_line line;
+	bool level, blocked;
+};
 
 struct board {
 	struct machine *machine;
@@ -53,7 +63,11 @@ struct board {
 	struct fw_cfg fw_cfg;
 	struct i8042 i8042;
 	struct port92 port92;
-	struct pci_none pci;
+	struct pci pci;
+	struct hpet hpet;
+	struct ferr ferr;
+	struct post post;
+	struct board_gate pit_gate, rtc_gate;
 	struct irq_line client_lines[BOARD_LINES]; /* driven by the client of the library */
 	unsigned line_users[BOARD_LINES];          /* how many devices hold the line high */
 	bool input_ended;
@@ -76,6 +90,15 @@ bool board_nmi_possible(const struct machine *machine);
 bool board_set_line(struct machine *machine, unsigned line, bool level);
 /* Copies the visible text screen (pairs of character and attribute); false if there is none. */
 bool board_screen(struct machine *machine, uint8_t *ret_cells, size_t length);
+
+/* What the first processor's FERR# pin does; the others' lead nowhere. */
+void board_fpu_error(struct machine *machine, unsigned vcpu, bool raised);
+
+/* Where the ACPI root pointer lies, BOARD_RSDP_BYTES long, for boot protocols that hand it over. */
+static inline gpa_t board_rsdp(const struct board *board)
+{
+	return ACPI_RSDP_GPA;
+}
 
 /* ---- memory.c ----------------------------------------------------------------------------------------------------------- */
 

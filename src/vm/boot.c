@@ -8,6 +8,7 @@
 #include "vm/board.h"
 
 #define REAL_VECTORS_LIMIT 0x3ff
+#define HWCR_TSC_FREQ_SEL BIT(24)
 
 static bool target_write(void *opaque, gpa_t gpa, const void *bytes, size_t length)
 {
@@ -65,6 +66,8 @@ static void enter_long(struct vcpu *v, uint64_t cr3)
 static void enter(struct vcpu *v, const struct boot_state *state)
 {
 	memcpy(v->gpr, state->gpr, sizeof(state->gpr));
+	if (state->gdt_limit)
+		v->gdtr = (struct table_register){.base = state->gdt, .limit = state->gdt_limit};
 	v->rip = state->rip;
 	v->cr0 &= ~(CR0_CD | CR0_NW); /* firmware switches the caches on */
 	v->idtr.limit = REAL_VECTORS_LIMIT;
@@ -94,6 +97,13 @@ void machine_reset(struct machine *machine)
 	machine->powered_off = false;
 }
 
+/* What firmware writes to every processor: AMD's TSC counts at the frequency of P0 ("HWCR", TscFreqSel). */
+static void prepare_processors(struct machine *machine)
+{
+	for (unsigned n = 0; n < machine->count; n++)
+		machine->cpus[n].v->hwcr |= HWCR_TSC_FREQ_SEL;
+}
+
 bool machine_load(struct machine *machine, const struct load_request *request, struct err *err)
 {
 	const struct load_target target = {.write = target_write, .zero = target_zero, .opaque = &machine->space};
@@ -105,6 +115,8 @@ bool machine_load(struct machine *machine, const struct load_request *request, s
 	if (!machine->board)
 		return err_set(err, ERR_USAGE, "%s: the machine has no board to load it into", request->name);
 	full.memory = map;
+	if (full.entry == LOAD_ENTRY_AUTO && !feature_in(&machine->model.features, FEAT_LM))
+		full.entry = LOAD_ENTRY_32;
 	full.memory_count = board_memory_map(machine, map);
 	if (mem_read(&machine->space, 0, ACPI_RSDP_GPA, rsdp, sizeof(rsdp))) {
 		full.rsdp_gpa = ACPI_RSDP_GPA;
@@ -114,6 +126,7 @@ bool machine_load(struct machine *machine, const struct load_request *request, s
 	if (!load_image(&full, &target, &state, err))
 		return false;
 	machine_reset(machine);
+	prepare_processors(machine);
 	enter(machine->cpus[0].v, &state);
 	return true;
 }

@@ -27,6 +27,8 @@ bool machine_config_check(const struct machine_config *config, struct err *err)
 		return false;
 	if (!config->cpus || config->cpus > MACHINE_MAX_CPUS)
 		return err_set(err, ERR_USAGE, "cpus: %u; a machine has 1 to %u", config->cpus, MACHINE_MAX_CPUS);
+	if (!config->time != !config->wait)
+		return err_set(err, ERR_USAGE, "clock: a clock from outside needs both time and wait");
 	if (config->mmu_mode != MMU_TDP && config->mmu_mode != MMU_SHADOW)
 		return err_set(err, ERR_USAGE, "mmu: mode %d does not exist", (int)config->mmu_mode);
 	if (config->tlb_entries & (config->tlb_entries - 1))

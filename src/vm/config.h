@@ -31,6 +31,12 @@ struct machine_config {
 	int64_t rtc_seconds;
 	void (*output)(void *opaque, enum machine_console console, const void *bytes, size_t length);
 	int (*input)(void *opaque, bool wait);
+	/*
+	 * Both or none. With them the machine's clock follows the outside's, in nanoseconds that never go back, instead of the
+	 * instructions, and a machine without work sleeps: wait() returns after so many nanoseconds or when there is input.
+	 */
+	uint64_t (*time)(void *opaque);
+	void (*wait)(void *opaque, uint64_t nanoseconds);
 	void *opaque;
 };
 

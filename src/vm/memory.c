@@ -6,14 +6,16 @@
  *   0xa0000   -          graphics memory: nobody
  *   0xb8000   text       32 KiB
  *   0xc0000   -          option ROMs: nobody
- *   0xe0000   firmware   ACPI tables; stays writable, as shadowed firmware does
+ *   0xe0000   firmware   ACPI and MP tables; stays writable, as shadowed firmware does
  *   1 MiB     RAM        up to 3 GiB at most
  *   4 GiB - 4 KiB        ROM with the reset vector
  *   4 GiB     RAM        the rest
  */
 #include <string.h>
 
+#include "cpu/cpuid.h"
 #include "dev/acpi.h"
+#include "dev/mptable.h"
 #include "vm/board.h"
 
 #define LOW_RAM_END 0xa0000ull
@@ -89,16 +91,39 @@ static bool write_code(struct mem_space *space)
 	       mem_write_rom(space, 0, RESET_ROM_GPA + 0xff0, halt, sizeof(halt));
 }
 
-static bool write_tables(struct machine *machine)
+static bool write_acpi(struct machine *machine)
 {
 	struct acpi_config acpi;
 	uint32_t size;
 
 	acpi_config_init(&acpi);
 	acpi.cpus = machine->config.cpus;
+	acpi.pci_memory = (uint32_t)BOARD_HOLE_GPA;
 	acpi.write = firmware_write;
 	acpi.opaque = &machine->space;
 	return acpi_build(&acpi, &size);
+}
+
+static bool write_mptable(struct machine *machine)
+{
+	struct mptable_config mp;
+	uint32_t leaf[4], size;
+
+	mptable_config_init(&mp);
+	cpuid_query(machine->cpus[0].v, 1, 0, leaf);
+	mp.signature = leaf[0];
+	mp.features = leaf[3];
+	mp.cpus = machine->config.cpus;
+	mp.write = firmware_write;
+	mp.opaque = &machine->space;
+	return mptable_build(&mp, &size);
+}
+
+static bool write_tables(struct machine *machine)
+{
+	_Static_assert(ACPI_RSDP_GPA + 0x40 + ACPI_TABLES_SIZE_MAX <= MPTABLE_GPA, "the tables do not overlap");
+	_Static_assert(MPTABLE_GPA + MPTABLE_SIZE_MAX <= IRET_GPA, "the tables leave the vectors' code alone");
+	return write_acpi(machine) && write_mptable(machine);
 }
 
 /* Blanks in grey on black, as a BIOS clears the screen. */

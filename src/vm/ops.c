@@ -4,6 +4,7 @@
  */
 #include "arch/msr.h"
 #include "cpu/engine.h"
+#include "vm/board.h"
 #include "vm/vm.h"
 
 static uint64_t current_rip(const struct vcpu *v)
@@ -161,15 +162,26 @@ static uint64_t send_ipi(void *machine, unsigned index, uint64_t low, uint64_t h
 	return lapic ? lapic_set_send_pv(lapic->set, low, high, (uint32_t)min, (uint32_t)icr) : 0;
 }
 
+static void fpu_error(void *machine, unsigned index, bool raised)
+{
+	board_fpu_error(machine, index, raised);
+}
+
 static uint32_t apic_id(void *machine, unsigned index)
 {
 	return index;
 }
 
+static int64_t wall_clock(void *opaque)
+{
+	return ((const struct machine *)opaque)->config.rtc_seconds;
+}
+
 const struct cpu_ops machine_cpu_ops = {
 	.port_read = port_read, .port_write = port_write, .mmio_read = mmio_read, .mmio_write = mmio_write,
 	.intr_pending = intr_pending, .intr_acknowledge = intr_acknowledge, .cr8_read = cr8_read, .cr8_write = cr8_write,
-	.apic_msr_read = apic_msr_read, .apic_msr_write = apic_msr_write, .send_ipi = send_ipi, .apic_id = apic_id,
+	.apic_msr_read = apic_msr_read, .apic_msr_write = apic_msr_write, .send_ipi = send_ipi, .fpu_error = fpu_error, .apic_id = apic_id,
+	.wall_clock = wall_clock,
 };
 
 /* ---- what the APIC pushes ----------------------------------------------------------------------------------------------- */

@@ -3,6 +3,9 @@
  * processors that have work, turns of RUN_TURN_MAX instructions while there are several, and time that follows what was retired.
  * When nobody has work the clock jumps to the next timer.
  *
+ * A client may hand in a clock of its own, for people who wait in front of the machine: time follows that clock then, and when
+ * nobody has work the machine sleeps. Nothing of such a run can be repeated.
+ *
  * A machine is dead when nothing inside it can wake a processor and nobody outside will type.
  */
 #include "base/bug.h"
@@ -17,6 +20,10 @@
 /* Timers that may pass without waking anybody before an idle machine counts as halted for ever. */
 #define IDLE_JUMPS_MAX (1u << 20)
 
+/* With a clock from outside, how many ticks an instruction is taken to last when the length of a turn is chosen. */
+#define OUTSIDE_TICKS_PER_INSTRUCTION 32u
+#define TICKS_PER_NANOSECOND (CLOCK_HZ / 1000000000u)
+
 /* The state of one machine_run() or machine_run_cpu(). */
 struct run {
 	const struct machine_limits *limits;
@@ -27,11 +34,47 @@ struct run {
 	struct machine_cpu *cpu;            /* machine_run_cpu: the only one that runs */
 };
 
+/* ---- time --------------------------------------------------------------------------------------------------------------- */
+
 static uint64_t turn_elapsed(void *opaque)
 {
 	const struct machine *machine = opaque;
 	return CLOCK_TICKS_PER_INSTRUCTION * vcpu_turn_retired(machine->running->v);
 }
+
+static bool time_is_outside(const struct machine *machine)
+{
+	return machine->config.time != NULL;
+}
+
+/* The outside's ticks since the machine's last known time; none if its clock went back. */
+static uint64_t outside_elapsed(void *opaque)
+{
+	const struct machine *machine = opaque;
+	uint64_t now = machine->config.time(machine->config.opaque) * TICKS_PER_NANOSECOND - machine->outside_origin;
+	int64_t elapsed = (int64_t)(now - machine->clock.base);
+	return elapsed > 0 ? (uint64_t)elapsed : 0;
+}
+
+/* Between two runs time stands still. */
+static void anchor_time(struct machine *machine)
+{
+	if (time_is_outside(machine))
+		machine->outside_origin = machine->config.time(machine->config.opaque) * TICKS_PER_NANOSECOND - machine->clock.base;
+}
+
+static uint64_t ticks_per_instruction(const struct machine *machine)
+{
+	return time_is_outside(machine) ? OUTSIDE_TICKS_PER_INSTRUCTION : CLOCK_TICKS_PER_INSTRUCTION;
+}
+
+/* The clock after a turn in which so many instructions were retired. */
+static void advance(struct machine *machine, uint64_t instructions)
+{
+	machine->clock.base += time_is_outside(machine) ? outside_elapsed(machine) : CLOCK_TICKS_PER_INSTRUCTION * instructions;
+}
+
+/* ---- waking and stopping ------------------------------------------------------------------------------------------------ */
 
 void machine_cut_turn(struct machine *machine)
 {
@@ -47,7 +90,7 @@ void machine_wake(struct machine_cpu *cpu)
 	struct machine *machine = cpu->machine;
 	if (machine->running == cpu)
 		vcpu_kick(cpu->v);
-	else if (machine->running && machine->turn_end - machine->clock.base > RUN_TURN_MAX * CLOCK_TICKS_PER_INSTRUCTION)
+	else if (machine->running && machine->turn_end - machine->clock.base > RUN_TURN_MAX * ticks_per_instruction(machine))
 		machine_cut_turn(machine); /* a long turn was given because nobody else had work */
 }
 
@@ -72,7 +115,7 @@ static int64_t until_deadline(struct machine *machine, int64_t budget)
 		return budget;
 	if (deadline <= now)
 		return 1;
-	uint64_t instructions = (deadline - now + CLOCK_TICKS_PER_INSTRUCTION - 1) / CLOCK_TICKS_PER_INSTRUCTION;
+	uint64_t pace = ticks_per_instruction(machine), instructions = (deadline - now + pace - 1) / pace;
 	return instructions < (uint64_t)budget ? (int64_t)instructions : budget;
 }
 
@@ -81,6 +124,9 @@ static void pass_pause(struct machine *machine)
 {
 	uint64_t deadline = clock_next_deadline(&machine->clock);
 	uint64_t until = machine->clock.base + PAUSE_TICKS;
+
+	if (time_is_outside(machine))
+		return;
 	machine->clock.base = deadline > machine->clock.base ? MIN(until, deadline) : machine->clock.base;
 }
 
@@ -91,12 +137,12 @@ static void take_turn(struct machine *machine, struct machine_cpu *cpu, int64_t 
 	uint64_t before = v->instructions;
 
 	machine->running = cpu;
-	machine->turn_end = machine->clock.base + (uint64_t)budget * CLOCK_TICKS_PER_INSTRUCTION;
+	machine->turn_end = machine->clock.base + (uint64_t)budget * ticks_per_instruction(machine);
 	machine->turn_cut = false;
-	machine->clock.elapsed = turn_elapsed;
+	machine->clock.elapsed = time_is_outside(machine) ? outside_elapsed : turn_elapsed;
 	cpu->exit = vcpu_run(v, budget);
 	machine->clock.elapsed = NULL;
-	machine->clock.base += CLOCK_TICKS_PER_INSTRUCTION * (v->instructions - before);
+	advance(machine, v->instructions - before);
 	machine->instructions += v->instructions - before;
 	if (cpu->exit == RUN_SHUTDOWN && !cpu->v->init_pending)
 		machine_end(machine, END_TRIPLE_FAULT, 0);
@@ -155,6 +201,19 @@ static bool can_be_woken(struct machine *machine)
 	return false;
 }
 
+/* Until the next timer, by the outside's clock, or until somebody types. */
+static void sleep_outside(struct machine *machine, struct run *run, uint64_t deadline)
+{
+	uint64_t now = machine->clock.base + outside_elapsed(machine);
+
+	if (deadline > now)
+		machine->config.wait(machine->config.opaque, (deadline - now + TICKS_PER_NANOSECOND - 1) / TICKS_PER_NANOSECOND);
+	board_poll_input(machine, false);
+	advance(machine, 0);
+	clock_run_due(&machine->clock);
+	run->activity += EXPIRED_INTERVAL;
+}
+
 static void idle(struct machine *machine, struct run *run)
 {
 	uint64_t deadline = clock_next_deadline(&machine->clock);
@@ -164,7 +223,10 @@ static void idle(struct machine *machine, struct run *run)
 		machine_end(machine, END_HALTED, 0);
 	} else if (deadline == CLOCK_NEVER) {
 		board_poll_input(machine, true);
+		advance(machine, 0);
 		run->activity += EXPIRED_INTERVAL;
+	} else if (time_is_outside(machine)) {
+		sleep_outside(machine, run, deadline);
 	} else {
 		if (machine->clock.base < deadline)
 			machine->clock.base = deadline;
@@ -246,6 +308,7 @@ static void run_guarded(struct machine *machine, struct run *run, void (*body)(s
 {
 	struct bug_trap trap;
 
+	anchor_time(machine);
 	bug_trap_arm(&trap);
 	if (setjmp(trap.env)) {
 		machine_end_bug(machine, trap.file, trap.line, trap.what);

@@ -63,6 +63,7 @@ struct machine {
 	struct machine_cpu *running;     /* whose turn it is, or NULL */
 	unsigned next;                   /* whose turn comes next */
 	uint64_t turn_end;               /* tick at which the running turn is to end */
+	uint64_t outside_origin;         /* with a clock from outside: its ticks when the machine's clock was zero */
 	bool turn_cut;                   /* the turn was told to end at once */
 	uint64_t instructions;           /* retired by all */
 	volatile int stop;               /* machine_stop() was called */

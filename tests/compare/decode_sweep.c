@@ -44,7 +44,12 @@ static const struct {
 	{"LODS", "lodsb lodsw lodsd lodsq"}, {"SCAS", "scasb scasw scasd scasq"}, {"INS", "insb insw insd"},
 	{"OUTS", "outsb outsw outsd"}, {"MOV_FROM_SEG", "mov"}, {"MOV_TO_SEG", "mov"}, {"PUSH_SEG", "push"}, {"POP_SEG", "pop"},
 	{"MOV_FROM_CR", "mov"}, {"MOV_TO_CR", "mov"}, {"MOV_FROM_DR", "mov"}, {"MOV_TO_DR", "mov"},
+	{"MOVD", "movd movq"}, {"PINSRD", "pinsrd pinsrq"}, {"PEXTRD", "pextrd pextrq"},
 	{"PREFETCH", "prefetch prefetchw prefetchwt1 prefetchnta prefetcht0 prefetcht1 prefetcht2"}, {"NOP", "nop"},
+	{"FADD", "fadd faddp fiadd"}, {"FMUL", "fmul fmulp fimul"}, {"FSUB", "fsub fisub fsubr fsubrp"}, {"FSUBR", "fsubr fisubr fsub fsubp"},
+	{"FDIV", "fdiv fidiv fdivr fdivrp"}, {"FDIVR", "fdivr fidivr fdiv fdivp"}, {"FCOM", "fcom ficom"}, {"FCOMP", "fcomp ficomp"},
+	{"FCMOV", "fcmovb fcmove fcmovbe fcmovu fcmovnb fcmovne fcmovnbe fcmovnu"}, {"FLDCONST", "fld1 fldl2t fldl2e fldpi fldlg2 fldln2 fldz"},
+	{"FNNOTHING", "feni8087_nop fdisi8087_nop fsetpm287_nop"},
 };
 
 #define MAX_FINDINGS 4000
@@ -61,7 +66,7 @@ struct sweep {
 	ZydisDecoder zydis[CONFIGURATION_COUNT];
 	struct decode_env env[CONFIGURATION_COUNT];
 	const char *mnemonics[INSN_OP_COUNT];
-	char lower[INSN_OP_COUNT][16];
+	char lower[INSN_OP_COUNT][24];
 	bool claimed[ZYDIS_MNEMONIC_MAX_VALUE + 1], refused[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 	unsigned long compared, reviewed_hits[ARRAY_LEN(reviewed)], differences;
 	struct finding findings[MAX_FINDINGS];
@@ -77,6 +82,12 @@ static bool has_word(const char *words, const char *word)
 	return false;
 }
 
+/* VEX forms of legacy operations have a "v" in front, which the operation's name has not. */
+static bool is_called(struct sweep *sweep, unsigned op, bool vex, const char *mnemonic)
+{
+	return has_word(sweep->mnemonics[op], mnemonic) || (vex && mnemonic[0] == 'v' && has_word(sweep->mnemonics[op], mnemonic + 1));
+}
+
 static void prepare_mnemonics(struct sweep *sweep)
 {
 	for (unsigned op = 0; op < INSN_OP_COUNT; op++) {
@@ -88,8 +99,9 @@ static void prepare_mnemonics(struct sweep *sweep)
 				sweep->mnemonics[op] = translations[i].mnemonics;
 	}
 	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
-		for (unsigned op = 0; op < INSN_OP_COUNT; op++)
-			sweep->claimed[m] |= has_word(sweep->mnemonics[op], ZydisMnemonicGetString((ZydisMnemonic)m));
+		for (unsigned row = 0; row < INSN_ROW_COUNT; row++)
+			sweep->claimed[m] |= is_called(sweep, insn_rows[row].op, insn_rows[row].map >= INSN_MAP_VEX1,
+						       ZydisMnemonicGetString((ZydisMnemonic)m));
 }
 
 /* Zydis is told to know neither MPX nor CET nor the other inhabitants of the hint space, as umbra does not. */
@@ -141,8 +153,9 @@ static bool same_memory(const struct insn *insn, const ZydisDecodedOperand *thei
 	bool relative = theirs->mem.base == ZYDIS_REGISTER_RIP || theirs->mem.base == ZYDIS_REGISTER_EIP;
 	unsigned base = relative ? REG_ZERO : zydis_register(theirs->mem.base);
 	bool has_index = theirs->mem.index != ZYDIS_REGISTER_NONE;
+	bool vector_index = insn_rows[insn->row].attributes & ATTR_VSIB;
 	return (insn->flags & INSN_MEM) && relative == !!(insn->flags & INSN_RIP_REL) && insn->base == base &&
-	       insn->index == zydis_register(theirs->mem.index) && (!has_index || 1u << insn->scale == MAX(theirs->mem.scale, 1)) &&
+	       (vector_index ? insn->rm : insn->index) == zydis_register(theirs->mem.index) && (!has_index || 1u << insn->scale == MAX(theirs->mem.scale, 1)) &&
 	       ((uint64_t)(insn->disp ^ (theirs->mem.disp.has_displacement ? theirs->mem.disp.value : 0)) & size_mask(insn->addrsize)) == 0 &&
 	       (!same_segment || insn->seg == ZydisRegisterGetId(theirs->mem.segment));
 }
@@ -157,14 +170,23 @@ static bool has_size(const struct insn *insn)
 	return true;
 }
 
+static bool is_vector(unsigned kind)
+{
+	return kind >= OPERAND_P && kind <= OPERAND_XMM0;
+}
+
+/* Of vector registers the row gives the size of what is used, Zydis that of the register. */
 static bool same_register(const struct insn *insn, const struct insn_operand *ours, const ZydisDecodedOperand *theirs)
 {
 	unsigned number = zydis_register(theirs->reg.value), size = our_operand_size(insn, ours->size);
-	if (size && has_size(insn) && ours->kind != OPERAND_S && ours->kind != OPERAND_C && ours->kind != OPERAND_D && size * 8 != theirs->size)
+	if (size && has_size(insn) && !is_vector(ours->kind) && ours->kind != OPERAND_S && ours->kind != OPERAND_C && ours->kind != OPERAND_D && size * 8 != theirs->size)
 		return false;
 	switch (ours->kind) {
 	case OPERAND_E: case OPERAND_R: return !(insn->flags & INSN_MEM) && insn->rm == number;
-	case OPERAND_B: return insn->vvvv == number;
+	case OPERAND_Q: case OPERAND_N: case OPERAND_W: case OPERAND_U: case OPERAND_STI: return insn->rm == number;
+	case OPERAND_B: case OPERAND_H: return insn->vvvv == number;
+	case OPERAND_L: return insn->imm == number;
+	case OPERAND_XMM0: case OPERAND_ST0: return number == 0;
 	case OPERAND_ACCUMULATOR: return number == REG_RAX;
 	case OPERAND_CL: return number == REG_RCX;
 	case OPERAND_DX: return number == REG_RDX;
@@ -226,7 +248,8 @@ static enum difference judge(struct sweep *sweep, enum decode_result result, con
 	}
 	if (insn->length != theirs->length)
 		return LENGTH;
-	if (!has_word(sweep->mnemonics[insn_rows[insn->row].op], ZydisMnemonicGetString(theirs->mnemonic)))
+	const struct insn_row_info *row = &insn_rows[insn->row];
+	if (!is_called(sweep, row->op, row->map >= INSN_MAP_VEX1, ZydisMnemonicGetString(theirs->mnemonic)))
 		return OPERATION;
 	return same_operands(insn, theirs, operands) ? SAME : OPERAND;
 }
@@ -266,6 +289,8 @@ static void compare(struct sweep *sweep, enum configuration mode, unsigned map, 
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 	enum decode_result result = insn_decode(&sweep->env[mode], bytes, length, &insn);
 	bool accepted = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&sweep->zydis[mode], bytes, length, &theirs, operands));
+	/* Encodings that umbra does not know at all: EVEX, MVEX, XOP, 3DNow. */
+	accepted = accepted && (theirs.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY || theirs.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX);
 	enum difference difference = judge(sweep, result, &insn, accepted, &theirs, operands);
 	const char *zydis = accepted ? ZydisMnemonicGetString(theirs.mnemonic) : "-";
 	sweep->compared++;

@@ -8,14 +8,17 @@
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__linux__)
+#include <asm/ldt.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #define USER_CODE32 0x23 /* Linux's selector for 32-bit programs */
 #define USER_DATA 0x2b
 #define GIVEN_FLAGS 0xcd5ull /* the status flags and DF */
+#define TRAP_FLAG 0x100ull
 
 /* A signal handler has no argument, so its work stands here. */
 static struct {
@@ -35,8 +38,11 @@ static void enter(greg_t *registers)
 		registers[position[n]] = (greg_t)native.in->gpr[n];
 	registers[REG_RIP] = (greg_t)native.in->rip;
 	registers[REG_EFL] = (greg_t)(((uint64_t)registers[REG_EFL] & ~GIVEN_FLAGS) | (native.in->rflags & GIVEN_FLAGS));
-	if (native.in->compatibility)
-		registers[REG_CSGSFS] = (registers[REG_CSGSFS] & ~0xffffll) | USER_CODE32;
+	unsigned selector = native.in->selector ? native.in->selector : native.in->compatibility ? USER_CODE32 : 0;
+	if (selector)
+		registers[REG_CSGSFS] = (registers[REG_CSGSFS] & ~0xffffll) | selector;
+	if (native.in->single_step)
+		registers[REG_EFL] |= (greg_t)TRAP_FLAG;
 	native.inside = true;
 }
 
@@ -83,6 +89,14 @@ bool native_map_code(uint64_t address, uint64_t size, uint8_t **ret_store)
 	*ret_store = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	return *ret_store != MAP_FAILED &&
 	       mmap(wanted, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, file, 0) == wanted;
+}
+
+uint16_t native_code16(uint64_t base)
+{
+	struct user_desc description = {
+		.entry_number = 1, .base_addr = (unsigned)base, .limit = 0xffff, .contents = MODIFY_LDT_CONTENTS_CODE, .useable = 1,
+	};
+	return syscall(SYS_modify_ldt, 1, &description, sizeof(description)) == 0 ? 1 << 3 | 4 | 3 : 0;
 }
 
 bool native_init(void)

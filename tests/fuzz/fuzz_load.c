@@ -1,6 +1,7 @@
 /*
  * libFuzzer target for the loaders and the symbol table. The first bytes of the input choose the request (kind, memory, modules,
- * command line), the rest is the image. Because checksums keep a fuzzer out, the target can repair the first multiboot header.
+ * command line), the rest is the image. Because checksums keep a fuzzer out, the target can repair the first multiboot header; because
+ * a Linux header has many fields that must fit, it can begin with one that does and let the input change a few of its bytes.
  * Every write is checked against the memory map, the reserved areas and the writes before it.
  *
  * clang -fsanitize=fuzzer,address,undefined; see docs/TESTING.md.
@@ -12,6 +13,9 @@
 #include "load/symbols.h"
 
 #define MAX_WRITES 1024
+#define LINUX_BYTES 0x1000u
+#define LINUX_CHANGES 4u
+#define UNPACK_LIMIT (1u << 20)
 #define REQUIRE(condition) ((condition) ? (void)0 : __builtin_trap())
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -88,6 +92,45 @@ static void repair_checksum(uint8_t *bytes, size_t length)
 	}
 }
 
+/* A Linux kernel that would load; the first bytes of the input then change bytes of its header. */
+static uint8_t *make_linux(const uint8_t *data, size_t size, size_t *ret_length)
+{
+	static const struct {
+		uint16_t at;
+		uint8_t bytes;
+		uint32_t value;
+	} fields[] = {
+		{0x1f1, 1, 1}, {0x1f4, 4, (LINUX_BYTES - 0x400) / 16}, {0x1fe, 2, 0xaa55}, {0x201, 1, 0x6a}, {0x202, 4, 0x53726448},
+		{0x206, 2, 0x20f}, {0x211, 1, 1}, {0x22c, 4, 0x7fffffff}, {0x230, 4, 0x1000}, {0x234, 1, 1}, {0x235, 1, 12},
+		{0x236, 2, 1}, {0x238, 4, 0xffff}, {0x248, 4, 0x10}, {0x24c, 4, 0x100}, {0x258, 4, 0x100000}, {0x260, 4, 0x8000},
+	};
+	uint8_t *bytes = calloc(1, LINUX_BYTES);
+	for (size_t n = 0; n < sizeof(fields) / sizeof(fields[0]); n++)
+		memcpy(bytes + fields[n].at, &fields[n].value, fields[n].bytes);
+	for (size_t n = 0; n + 1 < size && n < 2 * LINUX_CHANGES; n += 2)
+		bytes[0x1f1 + data[n] % 0x80] ^= data[n + 1];
+	*ret_length = LINUX_BYTES;
+	return bytes;
+}
+
+/* What a gzip file holds takes its place. */
+static uint8_t *unpack(uint8_t *bytes, size_t *length)
+{
+	uint8_t *contents;
+	size_t contents_length;
+	struct err err = {0};
+	if (!image_is_packed(bytes, *length))
+		return bytes;
+	if (!image_unpack("kernel", bytes, *length, UNPACK_LIMIT, &contents, &contents_length, &err)) {
+		REQUIRE(err.code != ERR_NONE && err.text[0]);
+		return bytes;
+	}
+	REQUIRE(contents_length <= UNPACK_LIMIT);
+	free(bytes);
+	*length = contents_length;
+	return contents ? contents : calloc(1, 1);
+}
+
 /* The modules share one block of bytes of the size that the input names. */
 static void load(const struct choice *choice, const uint8_t *bytes, size_t length)
 {
@@ -108,6 +151,7 @@ static void load(const struct choice *choice, const uint8_t *bytes, size_t lengt
 	struct load_request request = {
 		.name = "kernel", .bytes = bytes, .length = length,
 		.kind = (enum image_kind)(choice->kind % (IMAGE_KIND_COUNT + 1)), .flat_address = (gpa_t)choice->module_size << 8,
+		.entry = (enum load_entry)(choice->modules % 3),
 		.cmdline = choice->flags & 2 ? cmdline : NULL,
 		.modules = modules, .module_count = choice->modules % (LOAD_MAX_MODULES + 2),
 		.memory = memory, .memory_count = 4, .reserved = reserved, .reserved_count = 2,
@@ -118,7 +162,7 @@ static void load(const struct choice *choice, const uint8_t *bytes, size_t lengt
 	struct boot_state state;
 	struct err err = {0};
 	if (load_image(&request, &target, &state, &err))
-		REQUIRE(state.image_low < state.image_high && record.count && state.rip < 1ull << 32);
+		REQUIRE(state.image_low < state.image_high && record.count && state.rip < 1ull << 32 && state.gdt < 1ull << 32);
 	else
 		REQUIRE(err.code != ERR_NONE && err.text[0] && !record.count);
 	free(module_bytes);
@@ -134,8 +178,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (choice.flags >> 2 > 36)
 		choice.flags &= 3;
 	size_t length = size - sizeof(choice);
-	uint8_t *bytes = malloc(length + !length);
-	memcpy(bytes, data + sizeof(choice), length);
+	uint8_t *bytes;
+	if (choice.kind >= 0xc0) {
+		choice.kind = IMAGE_AUTO;
+		bytes = make_linux(data + sizeof(choice), length, &length);
+	} else {
+		bytes = malloc(length + !length);
+		memcpy(bytes, data + sizeof(choice), length);
+		bytes = unpack(bytes, &length);
+	}
 	if (choice.flags & 1)
 		repair_checksum(bytes, length);
 	load(&choice, bytes, length);

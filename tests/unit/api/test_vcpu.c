@@ -198,6 +198,59 @@ static void description(void **state)
 	guest_destroy(&guest);
 }
 
+static void fpu_state(void **state)
+{
+	/* mov eax,cr4; or eax,40200h; mov cr4,eax; fninit; fld1; movd xmm1,eax; hlt */
+	static const uint8_t code[] = {0x0f, 0x20, 0xe0, 0x66, 0x0d, 0x00, 0x02, 0x04, 0x00, 0x0f, 0x22, 0xe0, 0xdb, 0xe3, 0xd9, 0xe8, 0x66, 0x0f, 0x6e, 0xc8, 0xf4};
+	struct guest guest = guest_create(code, sizeof(code), 1);
+	struct umbra_fpu fpu, back;
+	struct umbra_error error;
+	umbra_vcpu_get_fpu(guest.vcpu, &fpu);
+	assert_int_equal(fpu.xcr0, 1);
+	assert_int_equal(fpu.image[0] | fpu.image[1] << 8, 0x40);
+	assert_int_equal(umbra_vcpu_run(guest.vcpu, 0)->reason, UMBRA_EXIT_HALT);
+	umbra_vcpu_get_fpu(guest.vcpu, &fpu);
+	assert_int_equal(fpu.image[32 + 9] << 8 | fpu.image[32 + 8], 0x3fff); /* 1.0 in ST(0) */
+	assert_int_equal(fpu.image[160 + 16 + 1], 0x02);                      /* CR4 in XMM1 */
+	for (unsigned n = 0; n < 416; n++)
+		fpu.image[n] = n < 24 || n > 31 ? (uint8_t)(n * 7) : fpu.image[n];
+	memset(fpu.image + 576, 0x77, 256);
+	memcpy(fpu.image, (uint8_t[]){0x7f, 0x03, 0x00, 0x18, 0xff, 0, 0x11, 0x02}, 8);
+	memset(fpu.image + 8, 0, 16);
+	for (unsigned n = 0; n < 8; n++)
+		memset(fpu.image + 32 + 16 * n + 10, 0, 6);
+	fpu.image[512] = 7;
+	fpu.xcr0 = 7;
+	fpu.fcs = 0x33;
+	assert_true(umbra_vcpu_set_fpu(guest.vcpu, &fpu, &error));
+	umbra_vcpu_get_fpu(guest.vcpu, &back);
+	assert_memory_equal(&fpu, &back, sizeof(fpu));
+	const struct umbra_fpu good = fpu;
+	for (unsigned n = 0; n < 6; n++) {
+		fpu = good;
+		fpu.image[100] ^= 1; /* so that a refusal that changed something is seen */
+		switch (n) {
+		case 0: fpu.xcr0 = 5; break;
+		case 1: fpu.xcr0 = 6; break;
+		case 2: fpu.image[26] = 1; break;
+		case 3: fpu.image[512] = 8; break;
+		case 4: fpu.image[520 + 7] = 0x80; break;
+		default: fpu.image[575] = 1; break;
+		}
+		assert_false(umbra_vcpu_set_fpu(guest.vcpu, &fpu, &error));
+		assert_int_equal(error.code, UMBRA_ERROR_USAGE);
+		umbra_vcpu_get_fpu(guest.vcpu, &back);
+		assert_memory_equal(&good, &back, sizeof(good));
+	}
+	fpu = good;
+	fpu.image[512] = 0; /* everything in its initial configuration */
+	fpu.fcs = 0;
+	assert_true(umbra_vcpu_set_fpu(guest.vcpu, &fpu, &error));
+	umbra_vcpu_get_fpu(guest.vcpu, &back);
+	assert_int_equal(back.image[160] | back.image[576] | back.image[32] | back.image[4] | back.image[512], 0);
+	guest_destroy(&guest);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +259,7 @@ int main(void)
 		cmocka_unit_test(interrupts_wait_for_the_guest), cmocka_unit_test(triple_fault_is_a_shutdown),
 		cmocka_unit_test(impossible_registers_are_refused), cmocka_unit_test(msrs_and_cpuid), cmocka_unit_test(nmi_wakes),
 		cmocka_unit_test(description),
+		cmocka_unit_test(fpu_state),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -473,6 +473,23 @@ static void test_string_ports_and_mmio(void **state)
 }
 
 /* enter 16, 31 with the whole stack in MMIO: no instruction makes more accesses. */
+/* 32-bit code that runs to the end of its 4 GiB goes on at 0, however its block ended. */
+static void test_rip_wraps_at_4_gib(void **state)
+{
+	static uint8_t page[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	struct fixture *f = fixture_create(FIXTURE_PROTECTED, MMU_TDP);
+	struct err err;
+	memset(page, 0x90, sizeof(page));
+	fixture_code_at(f, 0, page, 16);
+	assert_true(mem_slot_add(&f->space, 0, 7, 0xfffff000, PAGE_SIZE, page, 0, &err));
+	for (unsigned n = 1; n <= 3; n++) { /* a part of a block, all of it, and one instruction more */
+		f->v->rip = 0xfffffffe;
+		assert_int_equal(fixture_run(f, n), RUN_BUDGET);
+		assert_int_equal(f->v->rip, (uint32_t)(0xfffffffe + n));
+	}
+	fixture_destroy(f);
+}
+
 static void test_longest_mmio_instruction(void **state)
 {
 	struct fixture *f = fixture_create(FIXTURE_LONG, MMU_TDP);
@@ -513,7 +530,7 @@ int main(void)
 		cmocka_unit_test(test_nmi), cmocka_unit_test(test_single_step_repeats), cmocka_unit_test(test_breakpoint_on_repeat),
 		cmocka_unit_test(test_stop), cmocka_unit_test(test_port_exits), cmocka_unit_test(test_mmio_exits),
 		cmocka_unit_test(test_mmio_in_block), cmocka_unit_test(test_string_ports_and_mmio),
-		cmocka_unit_test(test_longest_mmio_instruction), cmocka_unit_test(test_tables_in_mmio),
+		cmocka_unit_test(test_longest_mmio_instruction), cmocka_unit_test(test_rip_wraps_at_4_gib), cmocka_unit_test(test_tables_in_mmio),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

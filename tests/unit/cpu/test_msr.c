@@ -86,7 +86,7 @@ static void unknown_numbers(void **state)
 		assert_false(msr_read(g.v, number, &value));
 		assert_false(msr_write(g.v, number, 0));
 	}
-	const uint32_t absent[] = {MSR_SPEC_CTRL, MSR_PRED_CMD, MSR_FLUSH_CMD, MSR_XSS, MSR_VM_CR, MSR_K7_EVNTSEL0, 0x12345678};
+	const uint32_t absent[] = {MSR_SPEC_CTRL, MSR_PRED_CMD, MSR_FLUSH_CMD, MSR_KVM_SYSTEM_TIME, MSR_VM_CR, MSR_K7_EVNTSEL0, 0x12345678};
 	for (unsigned n = 0; n < ARRAY_LEN(absent); n++)
 		assert_false(msr_read(g.v, absent[n], &value) || msr_write(g.v, absent[n], 0));
 	assert_false(msr_write(g.v, MSR_MTRRCAP, 0x508));
@@ -99,6 +99,35 @@ static void unknown_numbers(void **state)
 		write_good(&g, number, 0);
 	assert_false(msr_read(g.v, MSR_MISC_ENABLE, &value));
 	assert_false(msr_read(g.v, MSR_PKRS, &value));
+	guest_stop(&g);
+}
+
+/* What kernels read and write without asking. */
+static void vendor_registers(void **state)
+{
+	struct guest g;
+	uint64_t value;
+	guest_start_model(&g, GUEST_LONG, "amd");
+	const uint32_t quiet[] = {MSR_NB_CFG, MSR_INT_PENDING, MSR_MMIO_CONF_BASE, MSR_TSEG_ADDR, MSR_TSEG_MASK, MSR_BU_CFG2, MSR_SYSCFG};
+	for (unsigned n = 0; n < ARRAY_LEN(quiet); n++) {
+		assert_true(msr_read(g.v, quiet[n], &value));
+		assert_int_equal(value, 0);
+	}
+	assert_true(msr_write(g.v, MSR_NB_CFG, BIT(46)));
+	assert_true(msr_read(g.v, MSR_HWCR, &value));
+	assert_int_equal(value, HWCR_TSC_FREQUENCY);
+	write_good(&g, MSR_DE_CFG, DE_CFG_LFENCE_SERIALIZES);
+	write_bad(&g, MSR_DE_CFG, 1);
+	write_good(&g, MSR_XSS, 0);
+	for (unsigned bit = 0; bit < 64; bit++)
+		write_bad(&g, MSR_XSS, BIT(bit));
+	assert_false(msr_read(g.v, MSR_ARCH_CAPABILITIES, &value));
+	guest_stop(&g);
+	guest_start_model(&g, GUEST_LONG, "intel,-xsaves");
+	assert_false(msr_read(g.v, MSR_XSS, &value));
+	assert_true(msr_read(g.v, MSR_ARCH_CAPABILITIES, &value));
+	assert_true((value & 1) && !msr_write(g.v, MSR_ARCH_CAPABILITIES, value));
+	assert_false(msr_read(g.v, MSR_DE_CFG, &value) || msr_read(g.v, MSR_NB_CFG, &value));
 	guest_stop(&g);
 }
 
@@ -165,7 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values), cmocka_unit_test(misc_enable), cmocka_unit_test(efer), cmocka_unit_test(unknown_numbers),
 		cmocka_unit_test(time_stamp_counter), cmocka_unit_test(apic_base), cmocka_unit_test(list_is_complete_and_readable),
-		cmocka_unit_test(segment_bases_reach_the_segments),
+		cmocka_unit_test(segment_bases_reach_the_segments), cmocka_unit_test(vendor_registers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

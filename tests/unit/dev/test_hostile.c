@@ -6,14 +6,17 @@
 #include <cmocka.h>
 
 #include "base/bits.h"
+#include "dev/ferr.h"
 #include "dev/fw_cfg.h"
+#include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
-#include "dev/pci_none.h"
+#include "dev/pci.h"
 #include "dev/pic.h"
 #include "dev/pit.h"
 #include "dev/pm.h"
 #include "dev/port92.h"
+#include "dev/post.h"
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
@@ -47,8 +50,11 @@ static void test_random_accesses(void **state)
 	struct vga_text vga;
 	struct i8042 keyboard;
 	struct port92 port92;
-	struct pci_none pci;
+	struct pci pci;
 	struct fw_cfg fw_cfg;
+	struct hpet hpet;
+	struct ferr ferr = {.level = false};
+	struct post post = {.code = 0};
 	struct bus bus;
 	clock_init(&clock);
 	clock.rearmed = count_rearmed;
@@ -72,7 +78,11 @@ static void test_random_accesses(void **state)
 	vga_text_init(&vga, &clock);
 	i8042_init(&keyboard, NULL, NULL, NULL);
 	port92_init(&port92, NULL, NULL, NULL);
-	pci_none_init(&pci, NULL, NULL);
+	pci_init(&pci, NULL, NULL);
+	hpet_init(&hpet, &clock, NULL, NULL);
+	for (unsigned i = 0; i < HPET_TIMERS; i++)
+		hpet.timers[i].irq = (struct irq_line){ ioapic_set_pin, &ioapic, 0, false };
+	ferr.irq = (struct irq_line){ pic_set_line, &pic, 13, false };
 	testdev_init(&testdev);
 	for (unsigned i = 0; i < 24; i++)
 		testdev.irq[i] = (struct irq_line){ ioapic_set_pin, &ioapic, i, false };
@@ -83,10 +93,12 @@ static void test_random_accesses(void **state)
 		{ 0x40, 4, &pit_ops, &pit }, { 0x61, 1, &pit_speaker_ops, &pit }, { 0x70, 2, &rtc_ops, &rtc },
 		{ 0x600, 16, &pm_ops, &pm }, { 0x3f8, 8, &uart_ops, &uart }, { 0x3c0, 32, &vga_text_ops, &vga },
 		{ 0x60, 1, &i8042_data_ops, &keyboard }, { 0x64, 1, &i8042_command_ops, &keyboard },
-		{ 0x92, 1, &port92_ops, &port92 }, { 0xcf8, 8, &pci_none_ops, &pci }, { 0x510, 2, &fw_cfg_ops, &fw_cfg },
+		{ 0x92, 1, &port92_ops, &port92 }, { 0xcf8, 8, &pci_ops, &pci }, { 0x510, 2, &fw_cfg_ops, &fw_cfg },
 		{ 0xe0, 4, &testdev_latch_ops, &testdev }, { 0xe4, 4, &testdev_flush_ops, &testdev },
 		{ 0xe8, 4, &testdev_byte_latch_ops, &testdev }, { 0x2000, 24, &testdev_irq_ops, &testdev },
 		{ 0x100000, 0x1000, &lapic_ops, &lapics[0] }, { 0x200000, 0x1000, &lapic_ops, &lapics[1] },
+		{ 0x80, 1, &post_ops, &post }, { 0xf0, 2, &ferr_ops, &ferr },
+		{ 0x500000, HPET_SIZE, &hpet_ops, &hpet }, { 0x500400, HPET_SIZE, &hpet_ops, &hpet },
 		{ 0x300000, 0x1000, &ioapic_ops, &ioapic }, { 0x400000, 0x10000, &testdev_memory_ops, &testdev },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(ranges); i++)
@@ -102,6 +114,14 @@ static void test_random_accesses(void **state)
 			offset &= 0xff0;
 			size = 4;
 		}
+		/* The HPET: registers that exist, in the sizes that they take, with comparators near the counter. */
+		if (ranges[which].ops == &hpet_ops && r >> 50 & 1) {
+			static const uint16_t registers[] = { 0x10, 0x20, 0xf0, 0x100, 0x108, 0x120, 0x128, 0x140, 0x148, 0x14c };
+			offset = registers[offset % ARRAY_LEN(registers)];
+			size = offset & 4 || r >> 49 & 1 ? 4 : 8;
+			if ((offset & 8) && r >> 48 & 1)
+				value = hpet_ops.read(&hpet, 0xf0, 8) + (value & 0xfff);
+		}
 		if (r >> 51 & 1)
 			value &= 0xff;
 		if (r >> 52 & 1)
@@ -115,6 +135,7 @@ static void test_random_accesses(void **state)
 		case 3: lapic_write_msr(&lapics[step & 1], 0x800 + (r >> 30 & 0x3f), value); break;
 		case 4: lapic_write_tsc_deadline(&lapics[step & 1], value >> (r & 63)); break;
 		case 5: uart_receive(&uart, (uint8_t)r); break;
+		case 10: ferr_set(&ferr, r & 1); break;
 		case 6: lapic_receive_init(&lapics[step & 1]); break;
 		case 7: case 8: case 9:
 			if (lapic_has_intr(&lapics[step & 1]))
@@ -131,6 +152,7 @@ static void test_random_accesses(void **state)
 	pit_finish(&pit);
 	rtc_finish(&rtc);
 	pm_finish(&pm);
+	hpet_finish(&hpet);
 	fw_cfg_finish(&fw_cfg);
 	assert_int_equal(clock_next_deadline(&clock), CLOCK_NEVER);
 }

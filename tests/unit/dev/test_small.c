@@ -1,4 +1,4 @@
-/* The small devices: debug exit, debug console, test device, fw_cfg, PCI without devices, port 92, keyboard controller. */
+/* The small devices: debug exit, debug console, test device, fw_cfg, PCI without devices, port 92, FERR, port 80. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -9,8 +9,9 @@
 #include "dev/debug_exit.h"
 #include "dev/debugcon.h"
 #include "dev/fw_cfg.h"
-#include "dev/i8042.h"
-#include "dev/pci_none.h"
+#include "dev/ferr.h"
+#include "dev/post.h"
+#include "dev/pci.h"
 #include "dev/port92.h"
 #include "dev/testdev.h"
 
@@ -160,20 +161,20 @@ static void test_fw_cfg(void **state)
 static void test_pci_and_reset_control(void **state)
 {
 	struct seen seen = { 0 };
-	struct pci_none device;
-	pci_none_init(&device, seen_reset, &seen);
-	pci_none_ops.write(&device, 0, 4, 0x80000800);
-	assert_int_equal(pci_none_ops.read(&device, 0, 4), 0x80000800);
-	assert_int_equal((uint32_t)pci_none_ops.read(&device, 4, 4), 0xffffffff);
-	pci_none_ops.write(&device, 4, 4, 5);
-	pci_none_ops.write(&device, 1, 1, 0x02);
+	struct pci device;
+	pci_init(&device, seen_reset, &seen);
+	pci_ops.write(&device, 0, 4, 0x80000800);
+	assert_int_equal(pci_ops.read(&device, 0, 4), 0x80000800);
+	assert_int_equal((uint32_t)pci_ops.read(&device, 4, 4), 0xffffffff);
+	pci_ops.write(&device, 4, 4, 5);
+	pci_ops.write(&device, 1, 1, 0x02);
 	assert_int_equal(seen.resets, 0);
-	pci_none_ops.write(&device, 1, 1, 0x06);
+	pci_ops.write(&device, 1, 1, 0x06);
 	assert_int_equal(seen.resets, 1);
-	assert_int_equal(pci_none_ops.read(&device, 1, 1), 6);
-	pci_none_ops.write(&device, 1, 1, 0x06);
+	assert_int_equal(pci_ops.read(&device, 1, 1), 6);
+	pci_ops.write(&device, 1, 1, 0x06);
 	assert_int_equal(seen.resets, 1);
-	assert_int_equal(pci_none_ops.read(&device, 0, 4), 0x80000800);
+	assert_int_equal(pci_ops.read(&device, 0, 4), 0x80000800);
 }
 
 static void test_port92(void **state)
@@ -192,56 +193,67 @@ static void test_port92(void **state)
 	assert_int_equal(seen.resets, 1);
 }
 
-static void test_i8042(void **state)
+/* The bridge is found by words, bytes and halves; nothing else is; nothing of it can be written. */
+static void test_pci_bridge(void **state)
 {
-	struct seen seen = { 0 };
-	struct i8042 device;
-	i8042_init(&device, seen_reset, seen_a20, &seen);
-	assert_int_equal(i8042_command_ops.read(&device, 0, 1), 0x14);
-	i8042_command_ops.write(&device, 0, 1, 0xaa);
-	assert_int_equal(i8042_command_ops.read(&device, 0, 1), 0x1d);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0x55);
-	assert_int_equal(i8042_command_ops.read(&device, 0, 1) & 1, 0);
-	i8042_command_ops.write(&device, 0, 1, 0x60);
-	i8042_data_ops.write(&device, 0, 1, 0x45);
-	i8042_command_ops.write(&device, 0, 1, 0x20);
-	assert_true(device.irq.level);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0x45);
-	assert_false(device.irq.level);
-	/* The keyboard: reset, identify, LEDs with their argument. */
-	i8042_data_ops.write(&device, 0, 1, 0xff);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0xfa);
-	assert_true(device.irq.level);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0xaa);
-	i8042_data_ops.write(&device, 0, 1, 0xed);
-	i8042_data_ops.write(&device, 0, 1, 0xff);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0xfa);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0xfa);
-	assert_int_equal(i8042_command_ops.read(&device, 0, 1) & 1, 0);
-	/* A20 by d1, its read-back by d0, reset by d1 and by fe. */
-	i8042_command_ops.write(&device, 0, 1, 0xd1);
-	i8042_data_ops.write(&device, 0, 1, 0xdd);
-	assert_int_equal(seen.a20_calls, 1);
-	assert_false(seen.a20);
-	i8042_command_ops.write(&device, 0, 1, 0xd1);
-	i8042_data_ops.write(&device, 0, 1, 0xdf);
-	assert_true(seen.a20);
-	i8042_command_ops.write(&device, 0, 1, 0xd0);
-	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0xdf);
-	assert_int_equal(seen.resets, 0);
-	i8042_command_ops.write(&device, 0, 1, 0xff);
-	assert_int_equal(seen.resets, 0);
-	i8042_command_ops.write(&device, 0, 1, 0xfe);
-	assert_int_equal(seen.resets, 1);
-	i8042_command_ops.write(&device, 0, 1, 0xd1);
-	i8042_data_ops.write(&device, 0, 1, 0x02);
-	assert_int_equal(seen.resets, 2);
+	struct pci device;
+	pci_init(&device, NULL, NULL);
+	assert_int_equal((uint32_t)pci_ops.read(&device, 4, 4), 0xffffffff); /* not enabled */
+	pci_ops.write(&device, 0, 4, 0x80000000);
+	assert_int_equal((uint32_t)pci_ops.read(&device, 4, 4), 0x00081b36);
+	assert_int_equal((uint16_t)pci_ops.read(&device, 6, 2), 0x0008);
+	pci_ops.write(&device, 4, 4, 0);
+	assert_int_equal((uint32_t)pci_ops.read(&device, 4, 4), 0x00081b36);
+	pci_ops.write(&device, 0, 4, 0x80000008);
+	assert_int_equal((uint16_t)pci_ops.read(&device, 6, 2), 0x0600);
+	for (unsigned reg = 0x10; reg < 0x28; reg += 4) {
+		pci_ops.write(&device, 0, 4, 0x80000000 | reg);
+		pci_ops.write(&device, 4, 4, 0xffffffff);
+		assert_int_equal((uint32_t)pci_ops.read(&device, 4, 4), 0); /* no base address has a size */
+	}
+	pci_ops.write(&device, 0, 4, 0x8000000c);
+	assert_int_equal((uint8_t)pci_ops.read(&device, 6, 1), 0); /* header type 0, one function */
+	for (unsigned n = 1; n < 0x10000; n++) {
+		pci_ops.write(&device, 0, 4, 0x80000000 | n << 8);
+		assert_int_equal((uint32_t)pci_ops.read(&device, 4, 4), 0xffffffff);
+	}
+}
+
+static void count_ignores(void *opaque)
+{
+	++*(unsigned *)opaque;
+}
+
+static void test_ferr_and_post(void **state)
+{
+	unsigned ignores = 0;
+	struct ferr ferr = {.ignore = count_ignores, .opaque = &ignores};
+	struct post post = {.code = 0};
+	ferr_set(&ferr, true);
+	assert_true(ferr.irq.level);
+	ferr_set(&ferr, false);
+	assert_true(ferr.irq.level); /* the latch keeps it */
+	ferr_ops.write(&ferr, 1, 1, 0);
+	assert_true(ferr.irq.level);
+	ferr_ops.write(&ferr, 0, 1, 0);
+	assert_false(ferr.irq.level);
+	assert_int_equal(ignores, 1);
+	ferr_set(&ferr, true);
+	ferr_ops.write(&ferr, 0, 1, 0);
+	ferr_set(&ferr, true); /* no new edge */
+	assert_false(ferr.irq.level);
+	ferr_reset(&ferr);
+	ferr_set(&ferr, true);
+	assert_true(ferr.irq.level);
+	post_ops.write(&post, 0, 1, 0x1aa);
+	assert_int_equal(post_ops.read(&post, 0, 1), 0xaa);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_exit_and_console), cmocka_unit_test(test_testdev),
 					    cmocka_unit_test(test_fw_cfg), cmocka_unit_test(test_pci_and_reset_control),
-					    cmocka_unit_test(test_port92), cmocka_unit_test(test_i8042) };
+					    cmocka_unit_test(test_port92), cmocka_unit_test(test_pci_bridge),
+					    cmocka_unit_test(test_ferr_and_post) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -398,7 +398,7 @@ static void test_vex(void **state)
 	expect_ud(M64, "f0 c4 e2 70 f2 c1");
 	expect_ud(M64, "48 c4 e2 70 f2 c1");
 	expect(M64, "67 64 c4 e2 70 f2 00", OP_ANDN, 7);
-	expect_ud(M64, "c5 f0 58 c1");
+	expect_ud(M64, "c5 f0 0b c1");
 	/* Below mod 3 the bytes are LES and LDS outside 64-bit mode. */
 	expect(M32, "c4 00", OP_LES, 2);
 	expect(M16, "c5 06 34 12", OP_LDS, 4);
@@ -460,13 +460,13 @@ static void test_0f_01(void **state)
 		const char *hex;
 		unsigned op;
 	} exact[] = {
-		{"0f 01 c1", OP_VMCALL}, {"0f 01 c8", OP_MONITOR}, {"0f 01 c9", OP_MWAIT}, {"0f 01 ca", OP_CLAC}, {"0f 01 cb", OP_STAC},
+		{"0f 01 c1", OP_VMCALL}, {"0f 01 d0", OP_XGETBV}, {"0f 01 d1", OP_XSETBV}, {"0f 01 c8", OP_MONITOR}, {"0f 01 c9", OP_MWAIT}, {"0f 01 ca", OP_CLAC}, {"0f 01 cb", OP_STAC},
 		{"0f 01 d9", OP_VMMCALL}, {"0f 01 ee", OP_RDPKRU}, {"0f 01 ef", OP_WRPKRU}, {"0f 01 f8", OP_SWAPGS},
 		{"0f 01 f9", OP_RDTSCP}, {"0f 01 fc", OP_CLZERO}, {"0f 01 e0", OP_SMSW}, {"0f 01 f0", OP_LMSW}, {"0f 01 38", OP_INVLPG},
 		{"0f 01 00", OP_SGDT}, {"0f 01 08", OP_SIDT}, {"0f 01 10", OP_LGDT}, {"0f 01 18", OP_LIDT},
 	};
 	static const char *const undefined[] = {
-		"0f 01 c0", "0f 01 c2", "0f 01 cc", "0f 01 cf", "0f 01 d0", "0f 01 d8", "0f 01 da", "0f 01 e8", "0f 01 ed", "0f 01 fa",
+		"0f 01 c0", "0f 01 c2", "0f 01 cc", "0f 01 cf", "66 0f 01 d0", "0f 01 d2", "0f 01 d8", "0f 01 da", "0f 01 e8", "0f 01 ed", "0f 01 fa",
 		"0f 01 fd", "0f 01 fe", "0f 01 ff", "0f 01 28", "66 0f 01 ca", "f3 0f 01 ee",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(exact); i++)
@@ -490,8 +490,8 @@ static void test_0f_ae_and_c7(void **state)
 	expect(M64, "f3 0f ae d8", OP_WRGSBASE, 4);
 	expect_ud(M32, "f3 0f ae c0");
 	expect_ud(M64, "0f ae c0");
-	expect_ud(M64, "0f ae 00");
-	expect_ud(M64, "0f ae 30");
+	expect_ud(M64, "66 0f ae 00");
+	expect_ud(M64, "f3 0f ae 30");
 	expect_ud(M64, "66 0f ae e8");
 	expect(M64, "0f c7 f0", OP_RDRAND, 3);
 	expect(M64, "0f c7 f8", OP_RDSEED, 3);
@@ -503,6 +503,7 @@ static void test_0f_ae_and_c7(void **state)
 	expect_ud(M64, "0f c7 c8");
 	expect_ud(M64, "0f c7 30");
 	expect_ud(M64, "0f c7 00");
+	expect_ud(M64, "66 0f c7 20");
 }
 
 static void test_nops_and_undefined_instructions(void **state)
@@ -586,12 +587,12 @@ static void test_groups(void **state)
 	expect(M32, "62 00", OP_BOUND, 2);
 	expect_ud(M32, "62 c0");
 	expect(M32, "d9 38", OP_FNSTCW, 2);
-	expect_ud(M32, "d9 c0");
+	expect_ud(M32, "d9 d1");
 	expect(M32, "db e3", OP_FNINIT, 2);
 	expect(M32, "df e0", OP_FNSTSW, 2);
 	expect(M32, "dd 38", OP_FNSTSW, 2);
 	expect(M32, "9b", OP_FWAIT, 1);
-	expect_ud(M32, "0f 58 c0");
+	expect_ud(M32, "0f 24 c0");
 	expect(M64, "0f 38 f0 00", OP_MOVBE, 4);
 	expect_ud(M64, "0f 38 f0 c0");
 	expect(M64, "66 0f 38 f6 c1", OP_ADCX, 5);
@@ -600,6 +601,245 @@ static void test_groups(void **state)
 	expect_ud(M64, "0f 38 82 00");
 	expect(M64, "0f c3 00", OP_MOVNTI, 3);
 	expect_ud(M64, "0f c3 c0");
+}
+
+/* The prefix that is part of the opcode: F2 and F3 (the last of them) before 66, and none of them a repeat then. */
+static void test_mandatory_prefixes(void **state)
+{
+	expect(M64, "0f 58 c1", OP_ADDPS, 3);
+	expect(M64, "66 0f 58 c1", OP_ADDPD, 4);
+	expect(M64, "f3 0f 58 c1", OP_ADDSS, 4);
+	expect(M64, "f2 0f 58 c1", OP_ADDSD, 4);
+	expect(M64, "66 f3 0f 58 c1", OP_ADDSS, 5);
+	expect(M64, "f2 66 0f 58 c1", OP_ADDSD, 5);
+	expect(M64, "f2 f3 0f 58 c1", OP_ADDSS, 5);
+	expect(M64, "f3 f2 0f 58 c1", OP_ADDSD, 5);
+	assert_int_equal(good(M64, "f3 0f 58 c1").flags & (INSN_REP | INSN_REPNE | INSN_LOCK), 0);
+	assert_int_equal(good(M64, "f2 0f 58 c1").flags & (INSN_REP | INSN_REPNE | INSN_LOCK), 0);
+	expect_ud(M64, "f0 0f 58 00");
+	expect(M64, "0f 6f c1", OP_MOVQ, 3);
+	expect(M64, "66 0f 6f c1", OP_MOVDQA, 4);
+	expect(M64, "f3 0f 6f c1", OP_MOVDQU, 4);
+	expect_ud(M64, "f2 0f 6f c1");
+	expect_ud(M64, "f3 0f 54 c1");
+	expect_ud(M64, "0f 38 17 c1");
+	expect(M64, "66 0f 38 17 c1", OP_PTEST, 5);
+	expect(M64, "0f 12 00", OP_MOVLPS, 3);
+	expect(M64, "0f 12 c1", OP_MOVHLPS, 3);
+	expect_ud(M64, "66 0f 12 c1");
+	expect(M64, "66 0f 38 f0 00", OP_MOVBE, 5);
+	expect(M64, "f2 66 0f 38 f0 c1", OP_CRC32, 6);
+	/* VEX.pp stands for them. */
+	expect(M64, "c5 f0 58 c1", OP_ADDPS, 4);
+	expect(M64, "c5 f1 58 c1", OP_ADDPD, 4);
+	expect(M64, "c5 f2 58 c1", OP_ADDSS, 4);
+	expect(M64, "c5 f3 58 c1", OP_ADDSD, 4);
+}
+
+/* insn.opsize of vector instructions is the length of the vector, of those with a general register that register's size. */
+static void test_vector_sizes(void **state)
+{
+	assert_int_equal(good(M64, "0f fc c1").opsize, 8);
+	assert_int_equal(good(M64, "66 0f fc c1").opsize, 16);
+	assert_int_equal(good(M64, "66 48 0f fc c1").opsize, 16);
+	assert_int_equal(good(M64, "c5 f1 fc c1").opsize, 16);
+	assert_int_equal(good(M64, "c5 f5 fc c1").opsize, 32);
+	assert_int_equal(good(M32, "0f 28 00").opsize, 16);
+	assert_int_equal(good(M16, "0f 28 00").opsize, 16);
+	assert_int_equal(good(M64, "f2 0f 2a c1").opsize, 4);
+	assert_int_equal(good(M64, "f2 48 0f 2a c1").opsize, 8);
+	assert_int_equal(good(M64, "c4 e1 fb 2d c1").opsize, 8);
+	assert_int_equal(good(M32, "c4 e1 fb 2d c1").opsize, 4);
+	assert_int_equal(good(M64, "66 0f 6e c1").opsize, 4);
+	assert_int_equal(good(M64, "66 48 0f 6e c1").opsize, 8);
+}
+
+/* REX and VEX extend XMM and general registers; the eight MMX and x87 registers they do not reach. */
+static void test_vector_registers(void **state)
+{
+	struct insn insn = good(M64, "4d 0f 6f c1");
+	assert_int_equal(insn.reg, 0);
+	assert_int_equal(insn.rm, 1);
+	insn = good(M64, "45 0f 28 c1");
+	assert_int_equal(insn.reg, 8);
+	assert_int_equal(insn.rm, 9);
+	insn = good(M64, "4d 0f 6e c1"); /* movq mm0, r9 */
+	assert_int_equal(insn.reg, 0);
+	assert_int_equal(insn.rm, 9);
+	insn = good(M64, "45 0f 2a d3"); /* cvtpi2ps xmm10, mm3 */
+	assert_int_equal(insn.reg, 10);
+	assert_int_equal(insn.rm, 3);
+	insn = good(M64, "45 0f 2d d3"); /* cvtps2pi mm2, xmm11 */
+	assert_int_equal(insn.reg, 2);
+	assert_int_equal(insn.rm, 11);
+	assert_int_equal(good(M64, "45 0f d7 d3").rm, 3);
+	assert_int_equal(good(M64, "45 0f d7 d3").reg, 10);
+	insn = good(M64, "45 0f 6f 04 24"); /* a base register is extended all the same */
+	assert_int_equal(insn.reg, 0);
+	assert_int_equal(insn.base, REG_R12);
+	assert_int_equal(good(M64, "45 d8 c1").rm, 1);
+	insn = good(M64, "c4 41 29 fe c3"); /* vpaddd xmm8, xmm10, xmm11 */
+	assert_int_equal(insn.reg, 8);
+	assert_int_equal(insn.vvvv, 10);
+	assert_int_equal(insn.rm, 11);
+	/* Outside 64-bit mode there are eight of each; B and the top bit of vvvv do not count. */
+	insn = good(M32, "c4 c1 29 fe c3");
+	assert_int_equal(insn.vvvv, 2);
+	assert_int_equal(insn.rm, 3);
+}
+
+static void test_vex_fields(void **state)
+{
+	/* vvvv must be 1111 when nothing uses it, its top bit in every mode. */
+	expect(M64, "c5 f8 10 c1", OP_MOVUPS, 4);
+	expect_ud(M64, "c5 f0 10 c1");
+	expect(M32, "c4 e1 78 10 c1", OP_MOVUPS, 5);
+	expect_ud(M32, "c4 e1 38 10 c1");
+	expect_ud(M64, "c4 e3 73 f0 c1 07");
+	expect(M64, "c5 fa 10 00", OP_MOVSS, 4);
+	expect_ud(M64, "c5 f2 10 00");
+	expect(M64, "c5 f2 10 c0", OP_MOVSS, 4);
+	/* L */
+	expect(M64, "c5 f8 77", OP_VZEROUPPER, 3);
+	expect(M64, "c5 fc 77", OP_VZEROALL, 3);
+	expect(M64, "c5 f9 6e c1", OP_MOVD, 4);
+	expect_ud(M64, "c5 fd 6e c1");
+	expect_ud(M64, "c4 e3 71 06 c2 00");
+	expect(M64, "c4 e3 75 06 c2 00", OP_VPERM2F128, 6);
+	expect(M64, "c5 f6 58 c1", OP_ADDSS, 4); /* scalars ignore it */
+	/* W, where it is part of the opcode: in every mode */
+	expect(M32, "c4 e2 71 98 c2", OP_VFMADD132PS, 5);
+	expect(M32, "c4 e2 f1 98 c2", OP_VFMADD132PD, 5);
+	expect_ud(M64, "c4 e2 f9 18 00");
+	expect_ud(M64, "c4 e3 7d 00 c1 00");
+	expect(M64, "c4 e3 fd 00 c1 00", OP_VPERMQ, 6);
+	expect(M64, "c4 e1 f1 58 c2", OP_ADDPD, 5);
+	/* The 256-bit integer forms are AVX2's. */
+	struct decode_env env = without(M64, FEAT_AVX2);
+	expect_in(&env, "c5 f1 fc c1", OP_PADDB, 4);
+	expect_ud_in(&env, "c5 f5 fc c1");
+	expect_in(&env, "c5 f5 58 c1", OP_ADDPD, 4);
+	env = without(M64, FEAT_AVX);
+	expect_ud_in(&env, "c5 f1 58 c1");
+	expect_in(&env, "66 0f 58 c1", OP_ADDPD, 4);
+}
+
+/* A register in an immediate byte's high bits. */
+static void test_register_immediates(void **state)
+{
+	struct insn insn = good(M64, "c4 e3 71 4a c2 3f");
+	assert_int_equal(insn_rows[insn.row].op, OP_BLENDVPS);
+	assert_int_equal(insn.length, 6);
+	assert_true(insn.imm == 3);
+	assert_true(good(M64, "c4 e3 71 4b c2 f0").imm == 15);
+	assert_true(good(M32, "c4 e3 71 4b c2 f0").imm == 7);
+	assert_int_equal(good(M64, "c4 e3 71 4c 05 10 20 30 40 50").length, 10);
+	expect_ud(M64, "c4 e3 f1 4a c2 30");
+	assert_true(good(M64, "66 0f 38 14 c1").imm == 0);
+}
+
+/* Vector indexes: always a SIB byte, index 4 is a register like the others, and all three registers differ. */
+static void test_vsib(void **state)
+{
+	struct insn insn = good(M64, "c4 e2 69 90 04 88"); /* vpgatherdd xmm0, [rax + xmm1 * 4], xmm2 */
+	assert_int_equal(insn_rows[insn.row].op, OP_VPGATHERDD);
+	assert_int_equal(insn.reg, 0);
+	assert_int_equal(insn.vvvv, 2);
+	assert_int_equal(insn.rm, 1);
+	assert_int_equal(insn.scale, 2);
+	assert_int_equal(insn.base, REG_RAX);
+	assert_int_equal(insn.index, REG_ZERO);
+	insn = good(M64, "c4 e2 69 90 44 e4 10");
+	assert_int_equal(insn.rm, 4);
+	assert_int_equal(insn.scale, 3);
+	assert_int_equal(insn.base, REG_RSP);
+	assert_int_equal(insn.seg, SEG_SS);
+	assert_true(insn.disp == 16);
+	assert_int_equal(good(M64, "c4 a2 69 90 04 a0").rm, 12);
+	assert_int_equal(good(M64, "c4 e2 69 90 04 8d 01 02 03 04").base, REG_ZERO);
+	expect(M64, "c4 e2 e9 92 04 88", OP_VGATHERDPD, 6);
+	expect_ud(M64, "c4 e2 69 90 00");
+	expect_ud(M64, "c4 e2 69 90 05 00 00 00 00");
+	expect_ud(M64, "c4 e2 69 90 c4");
+	expect_ud(M32, "67 c4 e2 69 90 04 88");
+	expect_ud(M16, "c4 e2 69 90 04 88");
+	expect(M16, "67 c4 e2 69 90 04 88", OP_VPGATHERDD, 7);
+	expect_ud(M64, "c4 e2 79 90 04 88"); /* destination and mask */
+	expect_ud(M64, "c4 e2 69 90 0c 88"); /* destination and index */
+	expect_ud(M64, "c4 e2 69 90 04 90"); /* mask and index */
+	expect(M64, "c4 e2 29 90 04 90", OP_VPGATHERDD, 6); /* the mask is xmm10 here, */
+	expect_ud(M32, "c4 e2 29 90 04 90"); /* and xmm2 here */
+}
+
+static void test_x87(void **state)
+{
+	expect(M64, "d8 00", OP_FADD, 2);
+	expect(M64, "d8 c1", OP_FADD, 2);
+	expect(M64, "dc e1", OP_FSUB, 2);
+	expect(M64, "dc 21", OP_FSUB, 2);
+	expect(M64, "de d9", OP_FCOMPP, 2);
+	expect_ud(M64, "de d8");
+	expect(M64, "da e9", OP_FUCOMPP, 2);
+	expect_ud(M64, "da e8");
+	expect(M64, "d9 e8", OP_FLDCONST, 2);
+	expect_ud(M64, "d9 ef");
+	expect_ud(M64, "d9 e2");
+	expect(M64, "d9 d0", OP_FNOP, 2);
+	expect_ud(M64, "d9 08");
+	expect(M64, "db 2d 00 00 00 00", OP_FLD, 6);
+	expect_ud(M64, "db 30");
+	expect_ud(M64, "db e5");
+	expect_ud(M64, "db f8");
+	expect(M64, "df e0", OP_FNSTSW, 2);
+	expect_ud(M64, "df e1");
+	expect_ud(M64, "df f8");
+	expect_ud(M64, "dd 28");
+	expect(M64, "dd 60 08", OP_FRSTOR, 3);
+	assert_int_equal(good(M64, "dd 30").opsize, 4);
+	assert_int_equal(good(M32, "66 dd 30").opsize, 2);
+	assert_int_equal(good(M16, "d9 30").opsize, 2);
+	expect_ud(M64, "f0 d8 00");
+	expect(M64, "f3 d8 c1", OP_FADD, 3);
+	struct decode_env env = without(M64, FEAT_CMOV);
+	expect_ud_in(&env, "da c1");
+	env = without(M64, FEAT_SSE3);
+	expect_ud_in(&env, "dd 08");
+	env = without(M64, FEAT_FPU);
+	expect_ud_in(&env, "d8 c1");
+	expect_in(&env, "9b", OP_FWAIT, 1);
+}
+
+static void test_extended_state(void **state)
+{
+	assert_int_equal(good(M64, "0f ae 00").row, ROW_FXSAVE);
+	assert_int_equal(good(M64, "48 0f ae 00").row, ROW_FXSAVE64);
+	assert_int_equal(good(M32, "0f ae 08").row, ROW_FXRSTOR);
+	assert_int_equal(good(M64, "0f ae 20").row, ROW_XSAVE);
+	assert_int_equal(good(M64, "48 0f ae 28").row, ROW_XRSTOR64);
+	assert_int_equal(good(M64, "48 0f ae 30").row, ROW_XSAVEOPT64);
+	assert_int_equal(good(M64, "48 0f c7 18").row, ROW_XRSTORS64);
+	assert_int_equal(good(M64, "0f c7 20").row, ROW_XSAVEC);
+	assert_int_equal(good(M64, "0f c7 28").row, ROW_XSAVES);
+	expect_ud(M64, "66 0f ae 28");
+	expect_ud(M64, "f3 0f ae 08");
+	expect_ud(M64, "f2 0f c7 28");
+	expect_ud(M64, "f0 0f ae 20");
+	expect_ud(M64, "0f c7 e0");
+	expect(M64, "0f ae 10", OP_LDMXCSR, 3);
+	expect(M64, "c5 f8 ae 18", OP_STMXCSR, 4);
+	expect_ud(M64, "c5 fc ae 18");
+	expect_ud(M64, "c5 f8 ae d8");
+	expect_ud(M64, "c5 f8 ae 00");
+	struct decode_env env = without(M64, FEAT_XSAVEOPT);
+	expect_ud_in(&env, "0f ae 30");
+	expect_in(&env, "66 0f ae 30", OP_CLWB, 4);
+	env = without(M64, FEAT_XSAVES);
+	expect_ud_in(&env, "0f c7 28");
+	expect_in(&env, "0f c7 20", OP_XSAVEC, 3);
+	env = without(M64, FEAT_MMX);
+	expect_ud_in(&env, "0f 77");
+	expect(M64, "0f 77", OP_EMMS, 2);
+	expect_ud(M64, "66 0f 77");
 }
 
 /* For every row: the name of its operation, a dead-flag rule that does not contradict itself, an index entry that finds it. */
@@ -628,7 +868,9 @@ int main(void)
 		cmocka_unit_test(test_features), cmocka_unit_test(test_forced_emulation), cmocka_unit_test(test_0f_01),
 		cmocka_unit_test(test_0f_ae_and_c7), cmocka_unit_test(test_nops_and_undefined_instructions),
 		cmocka_unit_test(test_control_and_debug_registers), cmocka_unit_test(test_segment_registers), cmocka_unit_test(test_groups),
-		cmocka_unit_test(test_tables),
+		cmocka_unit_test(test_mandatory_prefixes), cmocka_unit_test(test_vector_sizes), cmocka_unit_test(test_vector_registers),
+		cmocka_unit_test(test_vex_fields), cmocka_unit_test(test_register_immediates), cmocka_unit_test(test_vsib),
+		cmocka_unit_test(test_x87), cmocka_unit_test(test_extended_state), cmocka_unit_test(test_tables),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ static void test_accepts_table(void **state)
 
 static void test_refuses_bad_columns(void **state)
 {
-	REFUSES("ADD_Eb_Gb", "unknown operand", row.operand_text = "Eb,Qb");
+	REFUSES("ADD_Eb_Gb", "unknown operand", row.operand_text = "Eb,Kb");
 	REFUSES("ADD_Eb_Gb", "unknown operand", row.operand_text = "Eb,Gk");
 	REFUSES("ADD_Eb_Gb", "unknown operand", row.operand_text = "Eb,,Gb");
 	REFUSES("ADD_Eb_Gb", "after the comma", row.operand_text = "Eb,");
@@ -82,6 +82,35 @@ static void test_refuses_bad_modrm(void **state)
 	REFUSES("ADD_Gb_Eb", "LOCK", row.info.attributes |= ATTR_LOCK);
 	REFUSES("ANDN_Gy_By_Ey", "outside the VEX maps", row.info.map = INSN_MAP_0F38);
 	REFUSES("ANDN_Gy_By_Ey", "VEX without PROT", row.info.attributes = 0);
+	REFUSES("FNSTSW_AX", "operand needs a ModRM", row.operand_text = "STi", row.info.modrm_form = MODRM_ABSENT);
+	REFUSES("FADD_ST0_STi", "restricted to registers", row.info.modrm_form = MODRM_EITHER);
+	REFUSES("FADD_Md", "restricted to memory", row.info.modrm_form = MODRM_EITHER);
+	REFUSES("MOVQ_Pq_Qq", "any mod", row.info.modrm_form = MODRM_REGISTER);
+	REFUSES("MOVQ2DQ_Vdq_Nq", "restricted to registers", row.info.modrm_form = MODRM_EITHER);
+	REFUSES("MOVHLPS_Vdq_Udq", "restricted to registers", row.info.modrm_form = MODRM_EITHER);
+	REFUSES("EMMS", "needs a ModRM byte", row.operand_text = "Pq");
+	REFUSES("ADDPS_Vps_Wps", "outside the VEX maps", row.operand_text = "Vps,Hps,Wps");
+	REFUSES("BLENDVPS_Vx_Wx_XMM0", "outside the VEX maps", row.operand_text = "Vx,Wx,Lx");
+	REFUSES("ADDPS_Vps_Wps", "AVX outside", row.info.unit = INSN_UNIT_AVX);
+	REFUSES("VADDPS_Vps_Hps_Wps", "VSIB without", row.info.attributes |= ATTR_VSIB);
+}
+
+/* What insn.opsize will follow from. */
+static void test_operand_size_rules(void **state)
+{
+	static const struct {
+		const char *row;
+		unsigned rule;
+	} cases[] = {
+		{"ADD_Eb_Gb", OPSIZE_1}, {"ADD_Ev_Gv", OPSIZE_V}, {"IN_eAX_Ib", OPSIZE_Z}, {"ANDN_Gy_By_Ey", OPSIZE_Y}, {"PADDB_Pq_Qq", OPSIZE_X},
+		{"ADDPS_Vps_Wps", OPSIZE_X}, {"VADDPS_Vps_Hps_Wps", OPSIZE_X}, {"CVTSI2SS_Vss_Ey", OPSIZE_Y}, {"FNSTENV", OPSIZE_V},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct source_row row = row_named(cases[i].row);
+		char message[300];
+		assert_true(check_rows(&row, 1, message));
+		assert_int_equal(row.info.opsize_rule, cases[i].rule);
+	}
 }
 
 static void test_refuses_contradictions(void **state)
@@ -107,6 +136,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_accepts_table), cmocka_unit_test(test_refuses_bad_columns), cmocka_unit_test(test_refuses_bad_modrm),
+		cmocka_unit_test(test_operand_size_rules),
 		cmocka_unit_test(test_refuses_contradictions),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

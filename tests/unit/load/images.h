@@ -238,4 +238,49 @@ UNUSED static void put_multiboot2(struct image *image, size_t offset, const uint
 	memcpy(image->bytes + offset + 16, tags, bytes);
 }
 
+UNUSED static void put8(struct image *image, size_t at, uint8_t value)
+{
+	image->bytes[at] = value;
+}
+
+UNUSED static void put16(struct image *image, size_t at, uint16_t value)
+{
+	memcpy(image->bytes + at, &value, 2);
+}
+
+UNUSED static void put32(struct image *image, size_t at, uint32_t value)
+{
+	memcpy(image->bytes + at, &value, 4);
+}
+
+/*
+ * A Linux setup header of protocol 2.15: a kernel that is relocatable, prefers 4 MiB, and needs 64 KiB there. Its code begins at
+ * TEST_LINUX_CODE, two setup sectors behind the boot sector, and its payload at 0x100 of the code.
+ */
+#define TEST_LINUX_CODE 0x600u
+UNUSED static void put_linux(struct image *image, uint32_t code_bytes)
+{
+	put8(image, 0x1f1, 2);
+	put32(image, 0x1f4, code_bytes / 16);
+	put16(image, 0x1fe, 0xaa55);
+	put8(image, 0x200, 0xeb);
+	put8(image, 0x201, 0x6a);
+	memcpy(image->bytes + 0x202, "HdrS", 4);
+	put16(image, 0x206, 0x20f);
+	put8(image, 0x211, 1);
+	put32(image, 0x214, 0x100000);
+	put32(image, 0x22c, 0x7fffffff);
+	put32(image, 0x230, 0x200000);
+	put8(image, 0x234, 1);
+	put8(image, 0x235, 21);
+	put16(image, 0x236, 1);
+	put32(image, 0x238, 2047);
+	put32(image, 0x23c, 7);
+	put32(image, 0x248, 0x100);
+	put32(image, 0x24c, code_bytes - 0x1000);
+	put32(image, 0x250, 0xdeadbeef);
+	put32(image, 0x258, 0x400000);
+	put32(image, 0x260, 0x10000);
+}
+
 #endif

@@ -14,8 +14,7 @@ static void recognises_in_order(void **state)
 	put_note(image, 1, 0x400000, 8);
 	put_multiboot1(image, 0x1004, 0);
 	put_multiboot2(image, 0x1100, end_tag, sizeof(end_tag));
-	image->bytes[510] = 0x55;
-	image->bytes[511] = 0xaa;
+	put_linux(image, 0x1800);
 	assert_int_equal(image_recognise(image->bytes, image->length), IMAGE_MULTIBOOT2);
 	for (enum image_kind kind = IMAGE_MULTIBOOT2; kind <= IMAGE_BOOT_SECTOR; kind++) {
 		struct load_request request = test_request(image);
@@ -34,6 +33,8 @@ static void recognises_in_order(void **state)
 	image->bytes[0x2000 + 20 + 8] = 0;
 	assert_int_equal(image_recognise(image->bytes, image->length), IMAGE_ELF);
 	image->bytes[0] = 0;
+	assert_int_equal(image_recognise(image->bytes, image->length), IMAGE_LINUX);
+	image->bytes[0x202] = 0;
 	assert_int_equal(image_recognise(image->bytes, image->length), IMAGE_BOOT_SECTOR);
 	image->bytes[510] = 0;
 	assert_int_equal(image_recognise(image->bytes, image->length), IMAGE_AUTO);
@@ -56,6 +57,8 @@ static void refuses_a_kind_that_is_not_there(void **state)
 	expect_refusal(&request, ERR_IMAGE, "no ELF header");
 	request.kind = IMAGE_BOOT_SECTOR;
 	expect_refusal(&request, ERR_IMAGE, "no boot signature");
+	request.kind = IMAGE_LINUX;
+	expect_refusal(&request, ERR_IMAGE, "no Linux setup header");
 	request.kind = IMAGE_AUTO;
 	expect_refusal(&request, ERR_IMAGE, "starts with 01 02 03 04");
 	request.kind = IMAGE_KIND_COUNT;

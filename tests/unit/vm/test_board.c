@@ -103,6 +103,96 @@ static void lines_are_shared(void **state)
 	machine_destroy(machine);
 }
 
+static void mmio(struct machine *machine, gpa_t gpa, uint64_t value)
+{
+	assert_true(bus_write(&machine->mmio, gpa, 8, value));
+}
+
+static void let_pass(struct machine *machine, uint64_t ticks)
+{
+	uint64_t end = machine->clock.base + ticks;
+	while (clock_next_deadline(&machine->clock) <= end) {
+		machine->clock.base = clock_next_deadline(&machine->clock);
+		clock_run_due(&machine->clock);
+	}
+	machine->clock.base = end;
+}
+
+/* Legacy replacement: the PIT and the RTC reach nobody while the HPET's first two timers have their lines. */
+static void hpet_replaces_the_old_timers(void **state)
+{
+	struct machine *machine = create(2 << 20, 1);
+	struct board *board = machine->board;
+
+	assert_true(bus_write(&machine->ports, 0x43, 1, 0x34));
+	assert_true(bus_write(&machine->ports, 0x40, 1, 0));
+	assert_true(bus_write(&machine->ports, 0x40, 1, 0x10));
+	board->pic.chips[0].irr = 0;
+	let_pass(machine, CLOCK_HZ / 100);
+	assert_true(board->pic.chips[0].irr & 1);
+	mmio(machine, HPET_GPA + 0x108, 100000000);
+	mmio(machine, HPET_GPA + 0x100, 4);
+	mmio(machine, HPET_GPA + 0x128, 50000000);
+	mmio(machine, HPET_GPA + 0x120, 4);
+	mmio(machine, HPET_GPA + 0x10, 3);
+	assert_true(board->pit_gate.blocked);
+	board->pic.chips[0].irr = board->pic.chips[1].irr = 0;
+	let_pass(machine, CLOCK_HZ / 4);
+	assert_false(board->pic.chips[0].irr & 1); /* the PIT goes on, and is not heard */
+	let_pass(machine, CLOCK_HZ / 4);
+	assert_true(board->pic.chips[1].irr & 1);
+	assert_false(board->pic.chips[0].irr & 1);
+	let_pass(machine, CLOCK_HZ / 2);
+	assert_true(board->pic.chips[0].irr & 1);
+	machine_reset(machine);
+	assert_false(board->pit_gate.blocked);
+	machine_destroy(machine);
+}
+
+/* Pin 2 has two drivers, the PIT's line and its own. */
+static void timer_pin_is_shared(void **state)
+{
+	struct machine *machine = create(2 << 20, 1);
+
+	assert_true(board_set_line(machine, 0, true));
+	assert_true(board_set_line(machine, 2, true));
+	assert_true(board_set_line(machine, 0, false));
+	assert_int_equal(machine->board->ioapic.lines, 1 << 2);
+	assert_true(board_set_line(machine, 2, false));
+	assert_int_equal(machine->board->ioapic.lines, 0);
+	machine_destroy(machine);
+}
+
+static void fpu_errors_are_line_13(void **state)
+{
+	struct machine *machine = create(2 << 20, 2);
+	struct board *board = machine->board;
+
+	board_fpu_error(machine, 1, true);
+	assert_int_equal(board->ioapic.lines, 0);
+	board_fpu_error(machine, 0, true);
+	assert_int_equal(board->ioapic.lines, 1 << 13);
+	board_fpu_error(machine, 0, false);
+	assert_int_equal(board->ioapic.lines, 1 << 13);
+	assert_true(bus_write(&machine->ports, 0xf0, 1, 0));
+	assert_int_equal(board->ioapic.lines, 0);
+	machine_destroy(machine);
+}
+
+static void tables_are_found(void **state)
+{
+	struct machine *machine = create(2 << 20, 255);
+	uint8_t bytes[0x100];
+
+	assert_true(mem_read(&machine->space, 0, board_rsdp(machine->board), bytes, 8));
+	assert_memory_equal(bytes, "RSD PTR ", 8);
+	assert_true(mem_read(&machine->space, 0, 0xf8100, bytes, sizeof(bytes)));
+	assert_memory_equal(bytes, "_MP_", 4);
+	assert_memory_equal(bytes + 16, "PCMP", 4);
+	assert_int_not_equal(bytes[16 + 44 + 4], 0); /* the first processor has a signature */
+	machine_destroy(machine);
+}
+
 static void flat_image_enters_real_mode(void **state)
 {
 	struct machine *machine = create(2 << 20, 3);
@@ -167,6 +257,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(memory_maps), cmocka_unit_test(firmware_leaves_its_traces), cmocka_unit_test(lines_are_shared),
+		cmocka_unit_test(hpet_replaces_the_old_timers),
+		cmocka_unit_test(timer_pin_is_shared), cmocka_unit_test(fpu_errors_are_line_13), cmocka_unit_test(tables_are_found),
 		cmocka_unit_test(flat_image_enters_real_mode), cmocka_unit_test(start_up), cmocka_unit_test(screen_follows_the_start_address),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,6 +145,88 @@ static void all_asleep_is_the_end(void **state)
 	machine_destroy(machine);
 }
 
+/* A clock of the outside that is only ever moved by the machine's sleep. */
+struct outside {
+	uint64_t nanoseconds, slept;
+	unsigned sleeps;
+};
+
+static uint64_t outside_time(void *opaque)
+{
+	return ((struct outside *)opaque)->nanoseconds;
+}
+
+static void outside_sleep(void *opaque, uint64_t nanoseconds)
+{
+	struct outside *outside = opaque;
+	outside->sleeps++;
+	outside->slept += nanoseconds;
+	outside->nanoseconds += nanoseconds / 2 + 1; /* it wakes up early */
+}
+
+/* PIT counter 0 in mode 0 with 59659 counts (50 ms), interrupts on, and a halt; the handler of vector 8 powers off. */
+static const uint8_t wait_for_pit[] = {
+	0x31, 0xc0, 0x8e, 0xd8, 0xc7, 0x06, 0x20, 0x00, 0x29, 0x7c, 0xc7, 0x06, 0x22, 0x00, 0x00, 0x00, /* vector 8: 0:7c29 */
+	0xb0, 0xfa, 0xe6, 0x21,                         /* mask but 0 and 2 */
+	0xb0, 0x30, 0xe6, 0x43, 0xb0, 0x0b, 0xe6, 0x40, 0xb0, 0xe9, 0xe6, 0x40, /* counter 0 */
+	0xfb, 0xf4, 0xeb, 0xfd, 0x90, 0x90, 0x90, 0x90, 0x90,
+	0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef,       /* outw 604h, 2000h */
+};
+
+static struct machine *create_waiting(struct outside *outside)
+{
+	struct load_request request = {
+		.name = "wait", .bytes = wait_for_pit, .length = sizeof(wait_for_pit), .kind = IMAGE_FLAT, .flat_address = 0x7c00,
+	};
+	struct machine_config config;
+	struct err err;
+
+	machine_config_init(&config);
+	config.memory = 2 << 20;
+	if (outside) {
+		config.time = outside_time;
+		config.wait = outside_sleep;
+		config.opaque = outside;
+	}
+	struct machine *machine = machine_create(&config, &err);
+	assert_non_null(machine);
+	assert_true(machine_load(machine, &request, &err));
+	return machine;
+}
+
+static void idle_time_is_skipped(void **state)
+{
+	struct machine *machine = create_waiting(NULL);
+
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_POWER_OFF);
+	assert_true(machine->instructions < 100);
+	assert_in_range(machine->clock.base, CLOCK_HZ / 20 - 1000, CLOCK_HZ / 20 + 10000);
+	machine_destroy(machine);
+}
+
+static void time_may_come_from_outside(void **state)
+{
+	struct outside outside = {.nanoseconds = 77};
+	struct machine *machine = create_waiting(&outside);
+
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_POWER_OFF);
+	assert_true(outside.sleeps > 3);
+	assert_in_range(outside.nanoseconds, 49999000, 50100000);
+	assert_int_equal(machine->clock.base, 2 * (outside.nanoseconds - 77));
+	machine_destroy(machine);
+	/* A clock that goes back stops the machine's. */
+	outside.nanoseconds = 1000000;
+	machine = create_waiting(&outside);
+	run(machine, 5);
+	uint64_t before = machine->clock.base;
+	outside.nanoseconds = 0;
+	run(machine, 5);
+	assert_int_equal(machine->clock.base, before);
+	machine_destroy(machine);
+}
+
 static void the_first_end_counts(void **state)
 {
 	struct journal journal;
@@ -186,7 +268,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(turns_are_round_and_limited), cmocka_unit_test(a_run_repeats_itself),
 		cmocka_unit_test(pause_passes_the_turn), cmocka_unit_test(all_asleep_is_the_end), cmocka_unit_test(the_first_end_counts),
-		cmocka_unit_test(a_bug_kills_one_machine),
+		cmocka_unit_test(a_bug_kills_one_machine), cmocka_unit_test(idle_time_is_skipped),
+		cmocka_unit_test(time_may_come_from_outside),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,131 @@
+/* The comparer, see compare.h. */
+#include "compare.h"
+
+#include <string.h>
+
+#include "arch/eflags.h"
+#include "arch/exception.h"
+#include "arch/fpu.h"
+#include "base/bits.h"
+#include "insn_rows.h"
+
+static bool is_shift(unsigned op)
+{
+	return op == OP_ROL || op == OP_ROR || op == OP_RCL || op == OP_RCR || op == OP_SHL || op == OP_SHR || op == OP_SAR || op == OP_SHLD ||
+	       op == OP_SHRD;
+}
+
+static uint64_t shift_undefined(const struct test_code *c, uint64_t rcx)
+{
+	const struct insn *i = &c->insn;
+	unsigned op = c->row->op, operand = op == OP_SHLD || op == OP_SHRD ? 2 : 1, width = 8u * i->opsize;
+	uint64_t count = c->row->operands[operand].kind == OPERAND_CL ? rcx : i->imm;
+	count &= i->opsize == 8 ? 63 : 31;
+	uint64_t mask = count == 0 ? 0 : count == 1 ? c->row->flags_undefined : c->row->flags_undefined | FLAG_OF;
+	if ((op == OP_SHL || op == OP_SHR) && count >= width)
+		mask |= FLAG_CF;
+	if (operand == 2 && count > width)
+		mask |= FLAGS_STATUS;
+	return mask;
+}
+
+uint64_t undefined_flags(const struct test_code *c, uint64_t rcx)
+{
+	return is_shift(c->row->op) ? shift_undefined(c, rcx) : c->row->flags_undefined;
+}
+
+bool undefined_result(const struct test_code *c, uint64_t rcx)
+{
+	unsigned op = c->row->op;
+	if (op == OP_BSWAP)
+		return c->insn.opsize == 2;
+	return (op == OP_SHLD || op == OP_SHRD) && shift_undefined(c, rcx) == FLAGS_STATUS;
+}
+
+/* RCP and RSQRT are approximations, each processor's its own: a relative error of 1.5 * 2^-12 is promised, but for tiny results
+   (SDM 2, "RCPPS"). */
+static bool is_approximation(unsigned op)
+{
+	return op == OP_RCPPS || op == OP_RCPSS || op == OP_RSQRTPS || op == OP_RSQRTSS;
+}
+
+static bool nearly_equal(const uint8_t *a, const uint8_t *b, unsigned bytes)
+{
+	for (unsigned n = 0; n < bytes; n += 4) {
+		float x, y;
+		memcpy(&x, a + n, 4);
+		memcpy(&y, b + n, 4);
+		double difference = (double)x - (double)y, limit = 3.0 / 4096 * (x < 0 ? -(double)x : (double)x) + 0x1p-125;
+		if (memcmp(a + n, b + n, 4) && !(difference <= limit && -difference <= limit))
+			return false;
+	}
+	return true;
+}
+
+static const char *compare_extended(const struct test_code *c, const struct host_xsave *a, const struct host_xsave *b)
+{
+	if (a->mxcsr != b->mxcsr)
+		return "mxcsr";
+	if (is_approximation(c->row->op))
+		return nearly_equal(a->xmm[0], b->xmm[0], sizeof(a->xmm)) && nearly_equal(a->ymm_high[0], b->ymm_high[0], sizeof(a->ymm_high))
+			       ? NULL : "approximation";
+	if (memcmp(a->xmm, b->xmm, sizeof(a->xmm)))
+		return "xmm";
+	if (memcmp(a->ymm_high, b->ymm_high, sizeof(a->ymm_high)))
+		return "ymm";
+	if (a->fcw != b->fcw)
+		return "fcw";
+	if (a->fsw != b->fsw)
+		return "fsw";
+	if (a->ftw != b->ftw)
+		return "tags";
+	for (unsigned n = 0; n < 8; n++)
+		if (a->st[n].mantissa != b->st[n].mantissa || a->st[n].exponent != b->st[n].exponent)
+			return "st";
+	return NULL;
+}
+
+/* An x87 image holds the addresses of the last instruction and operand, which processors keep differently: 12 bytes behind the three words. */
+static bool windows_differ(const struct test_code *c, const struct host_state *in, const struct host_state *a, const struct host_state *b)
+{
+	if (!memcmp(a->window, b->window, HOST_WINDOW_SIZE))
+		return false;
+	unsigned size = c->row->operand_count ? c->row->operands[0].size : 0;
+	if (size != OPERAND_SIZE_ENV && size != OPERAND_SIZE_STATE)
+		return true;
+	unsigned words = c->insn.opsize == 2 ? 6 : 12, skipped = c->insn.opsize == 2 ? 8 : 16, first = 0;
+	while (first < HOST_WINDOW_SIZE && a->window[first] == in->window[first])
+		first++; /* the control word may be what was there before; then the comparison below is stricter than it must be */
+	for (unsigned n = 0; n < HOST_WINDOW_SIZE; n++)
+		if (a->window[n] != b->window[n] && (n < first + words || n >= first + words + skipped))
+			return true;
+	return false;
+}
+
+const char *compare_states(const struct test_code *c, const struct host_state *in, const struct host_state *expected,
+			   const struct host_state *got, bool extended)
+{
+	uint64_t flags = FLAGS_STATUS | FLAG_DF;
+	if (expected->vector != got->vector)
+		return "vector";
+	if (expected->vector != HOST_COMPLETED && expected->rip != got->rip)
+		return "rip";
+	if (expected->vector == VEC_PF && expected->cr2 != got->cr2)
+		return "cr2";
+	if (expected->vector == HOST_COMPLETED)
+		flags &= ~undefined_flags(c, in->gpr[REG_RCX]);
+	if ((expected->rflags ^ got->rflags) & flags)
+		return "flags";
+	if (undefined_result(c, in->gpr[REG_RCX]) && expected->vector == HOST_COMPLETED)
+		return NULL;
+	if (memcmp(expected->gpr, got->gpr, sizeof(got->gpr)))
+		return "gpr";
+	if (windows_differ(c, in, expected, got))
+		return "memory";
+	return extended ? compare_extended(c, &expected->xsave, &got->xsave) : NULL;
+}
+
+bool undefined_flags_differ(const struct test_code *c, const struct host_state *in, const struct host_state *expected, const struct host_state *got)
+{
+	return expected->vector == HOST_COMPLETED && ((expected->rflags ^ got->rflags) & undefined_flags(c, in->gpr[REG_RCX]) & FLAGS_STATUS);
+}
