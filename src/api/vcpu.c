@@ -99,7 +99,7 @@ void umbra_vcpu_set_regs(struct umbra_vcpu *vcpu, const struct umbra_regs *regs)
 	drop_answers(vcpu);
 	memcpy(v->gpr, regs->gpr, sizeof(regs->gpr));
 	v->rip = regs->rip;
-	v->halted = false;
+	v->halted = v->mwait = false;
 	vcpu_set_rflags(v, regs->rflags);
 	vcpu_update_mode(v);
 }

@@ -132,6 +132,20 @@ static void xsave_leaf(struct vcpu *v, uint32_t subleaf, uint32_t ret[4])
 	}
 }
 
+/*
+ * The size of the line; extensions are described, and interrupts can break a wait in spite of RFLAGS.IF. AMD: one kind of C0 and of C1.
+ * On Intel a number of kinds would promise the registers of its power management too.
+ */
+static void monitor_leaf(const struct vcpu *v, uint32_t ret[4])
+{
+	_Static_assert(MONITOR_LINE == LINE_SIZE, "what MONITOR watches is a cache line");
+	if (!vcpu_has(v, FEAT_MONITOR))
+		return;
+	ret[EAX] = ret[EBX] = MONITOR_LINE;
+	ret[ECX] = 3;
+	ret[EDX] = v->model.vendor == VENDOR_AMD ? 0x11 : 0;
+}
+
 static void basic_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
 {
 	switch (leaf) {
@@ -149,8 +163,7 @@ static void basic_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 			cache_leaves(subleaf, ret);
 		break;
 	case 5:
-		if (vcpu_has(v, FEAT_MONITOR))
-			ret[EAX] = ret[EBX] = LINE_SIZE;
+		monitor_leaf(v, ret);
 		break;
 	case 7:
 		if (subleaf == 0 && (v->cr4 & CR4_PKE))
@@ -184,6 +197,21 @@ static uint32_t max_extended_leaf(const struct vcpu *v)
 	return v->model.vendor == VENDOR_AMD ? MAX_EXTENDED_LEAF_AMD : MAX_EXTENDED_LEAF_INTEL;
 }
 
+/* AMD's caches (32 KiB, 8 ways) and TLBs (64 entries for data and for instructions, fully associative) of the first level. */
+static void level1_leaf(uint32_t ret[4])
+{
+	ret[EAX] = ret[EBX] = 0xffu << 24 | 64u << 16 | 0xffu << 8 | 64u;
+	ret[ECX] = ret[EDX] = 32u << 24 | 8u << 16 | 1u << 8 | LINE_SIZE;
+}
+
+/* The second level: 1 MiB, 16 ways; AMD's TLBs with 2048 entries (8 ways) for data and 512 (4 ways) for instructions. */
+static void level2_leaf(const struct vcpu *v, uint32_t ret[4])
+{
+	if (v->model.vendor == VENDOR_AMD)
+		ret[EAX] = ret[EBX] = 6u << 28 | 2048u << 16 | 4u << 12 | 512u;
+	ret[ECX] = 1024u << 16 | 8u << 12 | LINE_SIZE;
+}
+
 static void extended_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
 {
 	switch (leaf) {
@@ -198,9 +226,9 @@ static void extended_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint3
 	case 0x80000004: add_text(v->model.brand + 16 * (leaf - 0x80000002), ret, 4); break;
 	case 0x80000005:
 		if (v->model.vendor == VENDOR_AMD)
-			ret[ECX] = ret[EDX] = 32u << 24 | 8u << 16 | 1u << 8 | LINE_SIZE; /* 32 KiB, 8 ways */
+			level1_leaf(ret);
 		break;
-	case 0x80000006: ret[ECX] = 1024u << 16 | 8u << 12 | LINE_SIZE; break; /* 1 MiB, 16 ways */
+	case 0x80000006: level2_leaf(v, ret); break;
 	case 0x80000008: ret[EAX] = v->model.maxphyaddr | v->model.linear_bits << 8; break;
 	case 0x8000001d:
 		if (vcpu_has(v, FEAT_TOPOEXT))

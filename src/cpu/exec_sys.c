@@ -51,17 +51,25 @@ HANDLER(exec_HLT)
 	STOP(v, i);
 }
 
-static bool reach_for_read(struct vcpu *v, enum seg seg, uint64_t offset)
+static bool reach_translated(struct vcpu *v, enum seg seg, uint64_t offset, struct mmu_translation *ret)
 {
-	struct mmu_translation translation;
 	struct mmu_guest_fault fault;
 	uint64_t linear, access = (v->cpl == 3 ? PFERR_U : 0) | (v->rflags & FLAG_AC ? ACCESS_AC : 0);
 	if (!segment_linear(v, seg, offset, 1, 0, &linear))
 		return false;
-	return mmu_translate(v->mmu, linear, access, &translation, &fault) || raise_page_fault(v, &fault);
+	return mmu_translate(v->mmu, linear, access, ret, &fault) || raise_page_fault(v, &fault);
 }
 
-/* Both are for CPL 0 here, and an invalid opcode elsewhere (SDM 2, "MONITOR"). No extensions and hints are announced. */
+static bool reach_for_read(struct vcpu *v, enum seg seg, uint64_t offset)
+{
+	struct mmu_translation translation;
+	return reach_translated(v, seg, offset, &translation);
+}
+
+/*
+ * Both are for CPL 0 here, and an invalid opcode elsewhere (SDM 2, "MONITOR"). Stores are not watched: what counts is whether the line
+ * still holds what it held when MONITOR saw it. Outside of RAM nothing can be watched, and MONITOR arms nothing.
+ */
 HANDLER(exec_MONITOR)
 {
 	if (v->cpl)
@@ -70,23 +78,27 @@ HANDLER(exec_MONITOR)
 		raise_gp(v, 0);
 		FAIL(v, i);
 	}
-	if (!reach_for_read(v, (enum seg)i->seg, register_read(v, REG_RAX, i->addrsize)))
+	struct mmu_translation translation;
+	if (!reach_translated(v, (enum seg)i->seg, register_read(v, REG_RAX, i->addrsize), &translation))
 		FAIL(v, i);
-	v->monitor_armed = true;
+	v->monitor_gpa = translation.gpa & ~(gpa_t)(MONITOR_LINE - 1);
+	v->monitor_armed = mem_read(v->space, 0, v->monitor_gpa, v->monitor_line, MONITOR_LINE);
 	NEXT(v, i);
 }
 
-/* MWAIT may wake for no reason at all; it ends the turn and goes on. */
+/* SDM 2, "MWAIT": without an armed monitor, or after a store to its line, it is over at once. run.c wakes the processor. */
 HANDLER(exec_MWAIT)
 {
 	if (v->cpl)
 		return invalid_opcode(v, i);
-	if ((uint32_t)v->gpr[REG_RCX]) {
+	if ((uint32_t)v->gpr[REG_RCX] & ~1u) {
 		raise_gp(v, 0);
 		FAIL(v, i);
 	}
+	v->halted = v->mwait = v->monitor_armed && !monitor_line_changed(v);
+	v->mwait_break = v->gpr[REG_RCX] & 1;
 	v->monitor_armed = false;
-	v->pause_requested = true;
+	v->pause_requested = !v->halted;
 	STOP(v, i);
 }
 
@@ -162,16 +174,18 @@ HANDLER(exec_RDTSCP)
 	NEXT(v, i);
 }
 
+#define K7_COUNTERS 4u
+
 /* Intel: no counters are announced. AMD: the four of the K7, which stand still. */
 HANDLER(exec_RDPMC)
 {
 	uint32_t counter = (uint32_t)v->gpr[REG_RCX];
 	bool permitted = !v->cpl || (v->cr4 & CR4_PCE);
-	if (!permitted || v->model.vendor != VENDOR_AMD || counter >= ARRAY_LEN(v->k7_perfctr)) {
+	if (!permitted || v->model.vendor != VENDOR_AMD || counter >= K7_COUNTERS) {
 		raise_gp(v, 0);
 		FAIL(v, i);
 	}
-	put_edx_eax(v, v->k7_perfctr[counter]);
+	put_edx_eax(v, 0);
 	NEXT(v, i);
 }
 

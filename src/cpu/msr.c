@@ -333,8 +333,8 @@ static const struct msr_row rows[] = {
 	 .write = segment_base_write},
 	{MSR_KERNEL_GS_BASE, MSR_KERNEL_GS_BASE, BOTH, FEAT_LM, true, FIELD(kernel_gs_base), ANY_VALUE, canonical},
 	{MSR_TSC_AUX, MSR_TSC_AUX, BOTH, FEAT_NONE, true, .writable = ANY_VALUE, .read = tsc_aux_read, .write = tsc_aux_write},
-	{MSR_K7_EVNTSEL0, MSR_K7_EVNTSEL0 + 3, AMD, FEAT_NONE, true, ARRAY_FIELD(k7_evntsel), ANY_VALUE},
-	{MSR_K7_PERFCTR0, MSR_K7_PERFCTR3, AMD, FEAT_NONE, true, ARRAY_FIELD(k7_perfctr), ANY_VALUE},
+	/* The counters count nothing and keep nothing, by which a kernel sees that it should not use them. */
+	{MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, AMD, .writable = ANY_VALUE, .read = read_zero, .write = write_ignored},
 	{MSR_SYSCFG, MSR_SYSCFG, AMD, .read = read_zero, .write = write_ignored},
 	{MSR_HWCR, MSR_HWCR, AMD, FEAT_NONE, true, FIELD(hwcr), BIT(3) | BIT(6) | BIT(8) | HWCR_MC_STATUS_WRITE | HWCR_TSC_FREQUENCY},
 	/* Kernels look at these without asking whether they exist; nothing here can be configured. */

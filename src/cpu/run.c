@@ -4,6 +4,8 @@
  * Order at an instruction boundary (SDM 3, "Priority Among Concurrent Events"): INIT, debug traps of the previous instruction,
  * NMI, maskable interrupt, instruction breakpoint. The interrupt shadows of STI and MOV SS last for one boundary.
  */
+#include <string.h>
+
 #include "cpu/block.h"
 #include "cpu/event.h"
 #include "cpu/flags.h"
@@ -72,6 +74,18 @@ static bool interrupt_waits(const struct vcpu *v)
 	return v->ops->intr_pending && v->ops->intr_pending(v->machine, v->index);
 }
 
+bool monitor_line_changed(const struct vcpu *v)
+{
+	uint8_t line[MONITOR_LINE];
+	return !mem_read(v->space, 0, v->monitor_gpa, line, sizeof(line)) || memcmp(line, v->monitor_line, sizeof(line));
+}
+
+/* What ends MWAIT besides the events that end HLT. */
+static bool mwait_is_over(const struct vcpu *v)
+{
+	return v->mwait && (monitor_line_changed(v) || (v->mwait_break && interrupt_waits(v)));
+}
+
 bool vcpu_has_work(const struct vcpu *v)
 {
 	if (v->shutdown)
@@ -80,7 +94,7 @@ bool vcpu_has_work(const struct vcpu *v)
 		return v->init_pending || v->sipi_vector >= 0;
 	if (!v->halted || v->init_pending || v->pending_dr6 || (v->nmi_pending && !v->nmi_blocked))
 		return true;
-	return (v->rflags & FLAG_IF) && interrupt_waits(v);
+	return ((v->rflags & FLAG_IF) && interrupt_waits(v)) || mwait_is_over(v);
 }
 
 /* Charges an event as one instruction: an endless chain of faults ends with the budget. */
@@ -88,7 +102,7 @@ static bool deliver(struct vcpu *v, const struct event *event)
 {
 	struct event copy = *event; /* delivery may raise faults of its own in v->fault */
 	v->budget--;
-	v->halted = false;
+	v->halted = v->mwait = false;
 	v->monitor_armed = false;
 	return event_deliver(v, &copy);
 }
@@ -282,6 +296,8 @@ static enum run_exit run_turn(struct vcpu *v, int64_t budget)
 			continue;
 		if (v->shutdown)
 			return finish(v, RUN_SHUTDOWN);
+		if (v->halted && mwait_is_over(v))
+			v->halted = v->mwait = false;
 		if (v->halted || v->wait_for_sipi)
 			return finish(v, RUN_HALT);
 		unsigned status = run_some(v, blocked);

@@ -85,8 +85,6 @@ static void reset_msrs(struct vcpu *v)
 	v->mtrr_def_type = 0;
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
-	memset(v->k7_evntsel, 0, sizeof(v->k7_evntsel));
-	memset(v->k7_perfctr, 0, sizeof(v->k7_perfctr));
 	v->tsc_offset = v->clock ? 0 - clock_now(v->clock) : 0;
 	v->tsc_adjust = 0;
 	v->cr0 = CR0_CD | CR0_NW;
@@ -96,7 +94,7 @@ static void reset_msrs(struct vcpu *v)
 
 static void reset_events(struct vcpu *v)
 {
-	v->halted = v->shutdown = v->wait_for_sipi = false;
+	v->halted = v->mwait = v->mwait_break = v->shutdown = v->wait_for_sipi = false;
 	v->nmi_pending = 0;
 	v->nmi_blocked = v->smi_pending = v->init_pending = false;
 	v->sipi_vector = -1;

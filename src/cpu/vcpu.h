@@ -140,6 +140,7 @@ struct fpu_state {
 #define FAULT_LOG_SIZE 8
 #define IO_REPLY_MAX 192 /* XRSTOR makes the most: 113 of 8 bytes. ENTER makes 62, of which two may cross a page */
 #define RUN_TURN_MAX 4096
+#define MONITOR_LINE 64u /* bytes */
 #define JUMP_CACHE_SIZE 4096
 
 struct vcpu {
@@ -185,17 +186,20 @@ struct vcpu {
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, misc_enable, mcg_status, debugctl, hwcr, spec_ctrl;
 	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
-	uint64_t k7_evntsel[4], k7_perfctr[4];
 	uint64_t tsc_offset, tsc_adjust; /* guest TSC = clock_now() + tsc_offset */
 	uint64_t kvm_wall_clock, kvm_system_time; /* addresses of the guest's structures, see kvmclock.c */
 	uint32_t kvm_clock_version;
 	struct fpu_state *fpu;
 	bool fpu_error_line, fpu_error_ignored; /* the pins FERR# and IGNNE# */
-	uint64_t monitor_gpa;    /* armed by MONITOR */
+	/* What MONITOR watches: a line of memory, with what it held then. */
 	bool monitor_armed;
+	gpa_t monitor_gpa;
+	uint8_t monitor_line[MONITOR_LINE];
 
 	/* Events and inhibitions. */
 	bool halted, shutdown, wait_for_sipi;
+	bool mwait;              /* halted by MWAIT: a change of the line that is watched wakes it too */
+	bool mwait_break;        /* MWAIT with ECX[0]: so does an interrupt, even if RFLAGS.IF keeps it waiting */
 	bool nmi_blocked;
 	uint8_t nmi_pending;     /* NMIs that wait: at most two, one while NMIs are blocked */
 	bool smi_pending;
@@ -273,8 +277,10 @@ void vcpu_complete_io(struct vcpu *v, uint64_t value);
 void vcpu_update_mode(struct vcpu *v);
 /* Registers were set from outside: tells the MMU and updates the mode; drops what was cached. */
 void vcpu_registers_changed(struct vcpu *v);
-/* Whether there is an event that would wake a halted vcpu, or be taken at the next boundary. */
+/* Whether there is an event that would wake a waiting vcpu, or be taken at the next boundary. */
 bool vcpu_has_work(const struct vcpu *v);
+/* Whether the line that MONITOR saw holds something else now. */
+bool monitor_line_changed(const struct vcpu *v);
 /* RFLAGS with the status flags filled in. */
 uint64_t vcpu_rflags(const struct vcpu *v);
 void vcpu_set_rflags(struct vcpu *v, uint64_t rflags);

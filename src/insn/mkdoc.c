@@ -3,8 +3,8 @@
  *
  *	mkdoc SEEN-DIRECTORY > docs/INSTRUCTIONS.md
  *
- * The directory has a file for each oracle, with lines "ROW COUNT" (comparisons of that row), and models.def: for every row that no oracle
- * of execution has seen, the test that stands in for one. A row with neither stops the program, and so does a line of models.def that is no
+ * The directory has a file for each oracle, with lines "ROW COUNT" (comparisons of that row), and models.txt: for every row that no oracle
+ * of execution has seen, the test that stands in for one. A row with neither stops the program, and so does a line of models.txt that is no
  * longer needed.
  */
 #include <stdbool.h>
@@ -15,21 +15,22 @@
 #include <string.h>
 
 struct row {
-	const char *name, *op, *unit, *map, *conditions, *modrm, *operands, *modes, *attributes, *feature, *svm, *vmx;
+	const char *name, *unit, *map, *conditions, *modrm, *operands, *modes, *attributes, *feature, *svm, *vmx;
 	unsigned opcode, count;
 	uint64_t native, signals, lengths;
 	const char *model;
 };
 
-#define INSN(row, operation, unit_, map_, opcode_, count_, conditions_, modrm_, text, modes_, attributes_, feature_, reads, writes, undefined, svm_,  \
-	     vmx_)                                                                                                                             \
-	{.name = #row, .op = #operation, .unit = #unit_, .map = #map_, .conditions = #conditions_, .modrm = #modrm_, .operands = text,           \
-	 .modes = #modes_, .attributes = #attributes_, .feature = #feature_, .svm = #svm_, .vmx = #vmx_, .opcode = opcode_, .count = count_},
-static struct row rows[] = {
+#define INSN(row, operation, unit_, map_, opcode_, count_, conditions_, modrm_, text, modes_, attributes_, feature_, reads, writes, \
+	     undefined, svm_, vmx_)                                                                                             \
+	{.name = #row, .unit = #unit_, .map = #map_, .conditions = #conditions_, .modrm = #modrm_, .operands = text,              \
+	 .modes = #modes_, .attributes = #attributes_, .feature = #feature_, .svm = #svm_, .vmx = #vmx_, .opcode = opcode_,       \
+	 .count = count_},
+static const struct row table[] = {
 #include "insn/table.def"
 };
 #undef INSN
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+#define ROW_COUNT (sizeof(table) / sizeof(table[0]))
 
 static const struct {
 	const char *unit, *title;
@@ -37,7 +38,7 @@ static const struct {
 	{"INT", "Integer and system"}, {"X87", "x87"}, {"MMX", "MMX"}, {"SSE", "SSE"}, {"AVX", "VEX-encoded vectors"},
 };
 
-static struct row *find_row(const char *name)
+static struct row *find_row(struct row *rows, const char *name)
 {
 	for (size_t n = 0; n < ROW_COUNT; n++)
 		if (!strcmp(rows[n].name, name))
@@ -62,7 +63,7 @@ static FILE *open_in(const char *directory, const char *name)
 }
 
 /* Adds the counts of one oracle; `which` picks the member. Rows that no longer exist are left out. */
-static bool read_counts(const char *directory, const char *name, size_t which)
+static bool read_counts(struct row *rows, const char *directory, const char *name, size_t which)
 {
 	char row_name[128];
 	unsigned long long count;
@@ -70,7 +71,7 @@ static bool read_counts(const char *directory, const char *name, size_t which)
 	if (!file)
 		return false;
 	while (fscanf(file, "%127s %llu", row_name, &count) == 2) {
-		struct row *row = find_row(row_name);
+		struct row *row = find_row(rows, row_name);
 		if (row)
 			*(uint64_t *)((char *)row + which) += count;
 	}
@@ -79,7 +80,7 @@ static bool read_counts(const char *directory, const char *name, size_t which)
 }
 
 /* Lines "ROW test that stands in"; # begins a comment. */
-static bool read_models(const char *directory)
+static bool read_models(struct row *rows, const char *directory)
 {
 	char line[512];
 	bool good = true;
@@ -90,7 +91,7 @@ static bool read_models(const char *directory)
 		char *name = strtok(line, " \t\n"), *model = name ? strtok(NULL, "\n") : NULL;
 		if (!name || *name == '#')
 			continue;
-		struct row *row = find_row(name);
+		struct row *row = find_row(rows, name);
 		if (!row || !model)
 			good = complain(name, row ? "names no test" : "is no row of the table");
 		else
@@ -100,7 +101,7 @@ static bool read_models(const char *directory)
 	return good;
 }
 
-static bool check_rows(void)
+static bool check_rows(const struct row *rows)
 {
 	bool good = true;
 	for (size_t n = 0; n < ROW_COUNT; n++) {
@@ -148,7 +149,7 @@ static void print_row(const struct row *row)
 	printf("\n");
 }
 
-static void print_introduction(void)
+static void print_introduction(const struct row *rows)
 {
 	uint64_t native = 0, signals = 0, unseen = 0;
 	for (size_t n = 0; n < ROW_COUNT; n++) {
@@ -157,23 +158,24 @@ static void print_introduction(void)
 		unseen += !rows[n].native && !rows[n].signals;
 	}
 	printf("# Instructions\n\n"
-	       "Every encoding that umbra executes: %zu rows of `src/insn/table.def`, from which `mkdoc` writes this page. The columns are those of the table\n"
-	       "(its head explains the words); bytes are given as map and opcode. `tests/run` fails when this page is not what the table says.\n\n"
+	       "Every encoding that umbra executes: %zu rows of `src/insn/table.def`, from which `mkdoc` writes this page. The columns are\n"
+	       "those of the table (its head explains the words); bytes are given as map and opcode. `tests/run` fails when this page is\n"
+	       "not what the table says.\n\n"
 	       "The last columns count what has been compared with other implementations:\n\n"
-	       "- *host*: comparisons with the host processor by the oracle bench, %llu in all (`tests/host/oracle`);\n"
-	       "- *faulting*: the same by single steps and signals, with branches, strings and the stack, %llu in all (`tests/compare/native`);\n"
+	       "- *host*: comparisons with the host processor by the oracle bench (`tests/host/oracle`), %llu in all;\n"
+	       "- *faulting*: the same by signals, with branches, strings and the stack (`tests/compare/native`), %llu in all;\n"
 	       "- *decoded*: encodings whose length and form agree with Zydis (`tests/compare/decode_sweep`).\n\n"
-	       "%llu rows have been seen by no oracle of execution: system instructions, and what a program of the host cannot run. They are listed at\n"
-	       "the end with the test that checks each against the manual.\n",
+	       "%llu rows have been seen by no oracle of execution: system instructions, and what a program of the host cannot run.\n"
+	       "They are listed at the end with the test that holds each against the manual.\n",
 	       ROW_COUNT, (unsigned long long)native, (unsigned long long)signals, (unsigned long long)unseen);
 }
 
-static void print_page(void)
+static void print_page(const struct row *rows)
 {
-	print_introduction();
+	print_introduction(rows);
 	for (size_t u = 0; u < sizeof(units) / sizeof(units[0]); u++) {
 		printf("\n## %s\n\n"
-		       "| row | bytes | prefixes | ModRM | operands | modes | attributes | feature | SVM intercept | VMX exit | host | faulting | decoded |\n"
+		       "| row | bytes | prefixes | ModRM | operands | modes | attributes | feature | SVM | VMX | host | faulting | decoded |\n"
 		       "|---|---|---|---|---|---|---|---|---|---|--:|--:|--:|\n",
 		       units[u].title);
 		for (size_t n = 0; n < ROW_COUNT; n++)
@@ -190,9 +192,15 @@ int main(int argc, char **argv)
 {
 	if (argc != 2)
 		return fprintf(stderr, "usage: mkdoc SEEN-DIRECTORY\n"), 64;
-	if (!read_counts(argv[1], "host.txt", offsetof(struct row, native)) || !read_counts(argv[1], "native.txt", offsetof(struct row, signals)) ||
-	    !read_counts(argv[1], "decoded.txt", offsetof(struct row, lengths)) || !read_models(argv[1]) || !check_rows())
-		return 1;
-	print_page();
-	return 0;
+	struct row *rows = malloc(sizeof(table));
+	if (!rows)
+		return 70;
+	memcpy(rows, table, sizeof(table));
+	bool good = read_counts(rows, argv[1], "host.txt", offsetof(struct row, native)) &&
+		    read_counts(rows, argv[1], "native.txt", offsetof(struct row, signals)) &&
+		    read_counts(rows, argv[1], "decoded.txt", offsetof(struct row, lengths)) && read_models(rows, argv[1]) && check_rows(rows);
+	if (good)
+		print_page(rows);
+	free(rows);
+	return !good;
 }

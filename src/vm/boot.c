@@ -8,7 +8,8 @@
 #include "vm/board.h"
 
 #define REAL_VECTORS_LIMIT 0x3ff
-#define HWCR_TSC_FREQ_SEL BIT(24)
+#define MTRR_ENABLED BIT(11)
+#define MTRR_FIXED_ENABLED BIT(10)
 
 static bool target_write(void *opaque, gpa_t gpa, const void *bytes, size_t length)
 {
@@ -97,11 +98,21 @@ void machine_reset(struct machine *machine)
 	machine->powered_off = false;
 }
 
-/* What firmware writes to every processor: AMD's TSC counts at the frequency of P0 ("HWCR", TscFreqSel). */
-static void prepare_processors(struct machine *machine)
+/*
+ * Memory types as firmware sets them (SDM 3, "Memory Type Range Registers"): write-back, but uncached in the graphics memory and in
+ * the hole for devices, and write-protected where ROMs are.
+ */
+static void prepare_mtrrs(struct vcpu *v)
 {
-	for (unsigned n = 0; n < machine->count; n++)
-		machine->cpus[n].v->hwcr |= HWCR_TSC_FREQ_SEL;
+	const uint64_t writeback = 0x0606060606060606, protected = 0x0505050505050505;
+
+	v->mtrr_fixed[0] = v->mtrr_fixed[1] = writeback; /* up to 0xa0000 */
+	v->mtrr_fixed[2] = 0;                            /* up to 0xc0000 */
+	for (unsigned n = 3; n < ARRAY_LEN(v->mtrr_fixed); n++)
+		v->mtrr_fixed[n] = protected;
+	v->mtrr_var[0] = BOARD_HOLE_GPA;
+	v->mtrr_var[1] = BITS(v->model.maxphyaddr - 1, 30) | MTRR_ENABLED;
+	v->mtrr_def_type = MTRR_ENABLED | MTRR_FIXED_ENABLED | 6;
 }
 
 bool machine_load(struct machine *machine, const struct load_request *request, struct err *err)
@@ -126,7 +137,8 @@ bool machine_load(struct machine *machine, const struct load_request *request, s
 	if (!load_image(&full, &target, &state, err))
 		return false;
 	machine_reset(machine);
-	prepare_processors(machine);
+	for (unsigned n = 0; n < machine->count; n++)
+		prepare_mtrrs(machine->cpus[n].v);
 	enter(machine->cpus[0].v, &state);
 	return true;
 }

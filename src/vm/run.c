@@ -195,7 +195,7 @@ static bool can_be_woken(struct machine *machine)
 		return true;
 	for (unsigned n = 0; n < machine->count; n++) {
 		const struct vcpu *v = machine->cpus[n].v;
-		if (v->halted && !v->wait_for_sipi && !v->shutdown && (v->rflags & FLAG_IF))
+		if (v->halted && !v->wait_for_sipi && !v->shutdown && ((v->rflags & FLAG_IF) || (v->mwait && v->mwait_break)))
 			return true;
 	}
 	return false;

@@ -6,8 +6,8 @@
  *
  * A second part runs random sequences in the machine only: whole, stepped, and with odd budgets; all must end alike.
  *
- * Usage: native [--seed N] [--count N] [--sequences N] [--only OP] [--undefined]
- * --undefined counts the differences in undefined flags for each operation, which are no errors.
+ * Usage: native [--seed N] [--count N] [--sequences N] [--only OP] [--save FILE] [--undefined]
+ * --save writes "ROW COUNT" lines. --undefined counts the differences in undefined flags for each operation, which are no errors.
  */
 #include "../unit/cpu/fixture.h"
 
@@ -40,7 +40,7 @@
 
 struct options {
 	unsigned long count, sequences; /* in each mode */
-	const char *only;
+	const char *only, *save;
 	bool show_undefined;
 };
 
@@ -59,7 +59,7 @@ struct tester {
 	unsigned row_count;
 	bool narrow; /* 32-bit code */
 	unsigned long cases, faults, differences, accepted;
-	unsigned long undefined[INSN_OP_COUNT], per_op[INSN_OP_COUNT];
+	unsigned long undefined[INSN_OP_COUNT], per_op[INSN_OP_COUNT], per_row[INSN_ROW_COUNT];
 };
 
 /* What this program does not compare: privileged, system, or not deterministic. Everything else of the table's integer unit is. */
@@ -421,6 +421,7 @@ static void run_case(struct tester *t, const struct test_case *c)
 	check_run(t, c, 1, "stepped", &expected);
 	t->cases++;
 	t->per_op[c->code.row->op]++;
+	t->per_row[c->code.insn.row]++;
 	t->faults += expected.vector != VEC_BP;
 }
 
@@ -525,6 +526,17 @@ static void summarize(const struct tester *t, bool show_undefined)
 	printf("native: %lu cases, %lu ended in a fault; %lu differences, %lu known ones\n", t->cases, t->faults, t->differences, t->accepted);
 }
 
+static bool save_counts(const struct tester *t, const char *path)
+{
+	FILE *out = fopen(path, "w");
+	if (!out)
+		return false;
+	for (unsigned n = 0; n < INSN_ROW_COUNT; n++)
+		if (t->per_row[n])
+			fprintf(out, "%s %lu\n", insn_row_names[n], t->per_row[n]);
+	return fclose(out) == 0;
+}
+
 /* Linux without support for 32-bit programs gives no such segment: a single NOP tells. */
 static bool host_runs_32_bit(struct tester *t)
 {
@@ -565,6 +577,8 @@ static bool read_options(int argc, char **argv, struct options *ret, uint64_t *r
 			ret->sequences = strtoul(argv[++n], NULL, 0);
 		else if (!strcmp(argv[n], "--only"))
 			ret->only = argv[++n];
+		else if (!strcmp(argv[n], "--save"))
+			ret->save = argv[++n];
 		else
 			return false;
 	}
@@ -576,7 +590,7 @@ int main(int argc, char **argv)
 	static struct tester t;
 	struct options options = {.count = DEFAULT_COUNT, .sequences = DEFAULT_SEQUENCES};
 	if (!read_options(argc, argv, &options, &t.generator.random))
-		return fprintf(stderr, "usage: native [--seed N] [--count N] [--sequences N] [--only OP] [--undefined]\n"), 64;
+		return fprintf(stderr, "usage: native [--seed N] [--count N] [--sequences N] [--only OP] [--save FILE] [--undefined]\n"), 64;
 	if (!set_up(&t))
 		return printf("native: skipped, the host does not give the addresses\n"), 77;
 	run_mode(&t, &options, false);
@@ -586,6 +600,8 @@ int main(int argc, char **argv)
 		printf("skipped: 32-bit code, the host does not run it\n");
 	summarize(&t, options.show_undefined);
 	fixture_destroy(t.machine);
+	if (options.save && !save_counts(&t, options.save))
+		return fprintf(stderr, "native: %s: cannot be written\n", options.save), 66;
 	return t.differences ? 1 : 0;
 }
 

@@ -1,6 +1,7 @@
 /* The comparer, see compare.h. */
 #include "compare.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "arch/eflags.h"
@@ -8,6 +9,53 @@
 #include "arch/fpu.h"
 #include "base/bits.h"
 #include "insn_rows.h"
+
+enum masked_part { MASKED_FLAGS = 1, MASKED_RESULT };
+
+static const struct masked_row {
+	unsigned op;
+	enum masked_part part;
+	const char *why;
+} masked[] = {
+#define MASKED(operation, part, why) {OP_##operation, MASKED_##part, why},
+#include "masked.def"
+#undef MASKED
+};
+
+static bool is_masked(unsigned op, enum masked_part part)
+{
+	for (size_t n = 0; n < ARRAY_LEN(masked); n++)
+		if (masked[n].op == op)
+			return masked[n].part >= part;
+	return false;
+}
+
+static bool leaves_flags_undefined(unsigned op)
+{
+	bool rotates = op == OP_ROL || op == OP_ROR || op == OP_RCL || op == OP_RCR; /* OF, by the count */
+	for (unsigned row = 0; row < INSN_ROW_COUNT; row++)
+		if (insn_rows[row].op == op && insn_rows[row].flags_undefined && !(insn_rows[row].attributes & ATTR_CPL0))
+			return true;
+	return rotates;
+}
+
+bool masked_table_is_right(void)
+{
+	bool right = ARRAY_LEN(masked) <= MASKED_MAX;
+	if (!right)
+		printf("masked.def: %zu rows, at most %d\n", ARRAY_LEN(masked), MASKED_MAX);
+	for (unsigned op = 0; op < INSN_OP_COUNT; op++)
+		if (leaves_flags_undefined(op) && !is_masked(op, MASKED_FLAGS)) {
+			printf("masked.def: %s leaves flags undefined and is not listed\n", insn_op_names[op]);
+			right = false;
+		}
+	for (size_t n = 0; n < ARRAY_LEN(masked); n++)
+		if (masked[n].part == MASKED_FLAGS && !leaves_flags_undefined(masked[n].op)) {
+			printf("masked.def: %s leaves nothing undefined\n", insn_op_names[masked[n].op]);
+			right = false;
+		}
+	return right;
+}
 
 static bool is_shift(unsigned op)
 {
@@ -37,16 +85,20 @@ uint64_t undefined_flags(const struct test_code *c, uint64_t rcx)
 bool undefined_result(const struct test_code *c, uint64_t rcx)
 {
 	unsigned op = c->row->op;
+	if (!is_masked(op, MASKED_RESULT))
+		return false;
 	if (op == OP_BSWAP)
 		return c->insn.opsize == 2;
 	return (op == OP_SHLD || op == OP_SHRD) && shift_undefined(c, rcx) == FLAGS_STATUS;
 }
 
-/* RCP and RSQRT are approximations, each processor's its own: a relative error of 1.5 * 2^-12 is promised, but for tiny results
-   (SDM 2, "RCPPS"). */
+/*
+ * RCP and RSQRT are approximations, each processor's its own: a relative error of 1.5 * 2^-12 is promised, but for tiny results (SDM 2,
+ * "RCPPS").
+ */
 static bool is_approximation(unsigned op)
 {
-	return op == OP_RCPPS || op == OP_RCPSS || op == OP_RSQRTPS || op == OP_RSQRTSS;
+	return is_masked(op, MASKED_RESULT) && (op == OP_RCPPS || op == OP_RCPSS || op == OP_RSQRTPS || op == OP_RSQRTSS);
 }
 
 static bool nearly_equal(const uint8_t *a, const uint8_t *b, unsigned bytes)

@@ -9,6 +9,12 @@
 uint64_t undefined_flags(const struct test_code *c, uint64_t rcx);
 /* Whether the result itself has none. */
 bool undefined_result(const struct test_code *c, uint64_t rcx);
+/*
+ * Whether masked.def names exactly the operations of the table that leave something undefined, at most MASKED_MAX of them. Says on stdout what is
+ * missing or superfluous.
+ */
+#define MASKED_MAX 60
+bool masked_table_is_right(void);
 /* NULL if they agree, else what differs: "vector", "gpr", "flags", "xmm", "st" and so on. */
 const char *compare_states(const struct test_code *c, const struct host_state *in, const struct host_state *expected,
 			   const struct host_state *got, bool extended);

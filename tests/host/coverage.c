@@ -17,10 +17,12 @@ void coverage_note(struct coverage *coverage, unsigned row, const struct host_st
 		r->vectors |= 1ull << (out->vector & 63);
 		return;
 	}
-	uint8_t simd = (uint8_t)(out->xsave.mxcsr & ~in->xsave.mxcsr & MXCSR_EXCEPTIONS);
-	uint8_t x87 = (uint8_t)(out->xsave.fsw & ~in->xsave.fsw & FSW_EXCEPTIONS);
 	r->flags_set |= (uint16_t)(out->rflags & FLAGS_STATUS);
 	r->flags_clear |= (uint16_t)(~out->rflags & FLAGS_STATUS);
+	if (insn_rows[row].unit == INSN_UNIT_INT)
+		return; /* x87 and vector state takes no part and was not read */
+	uint8_t simd = (uint8_t)(out->xsave.mxcsr & ~in->xsave.mxcsr & MXCSR_EXCEPTIONS);
+	uint8_t x87 = (uint8_t)(out->xsave.fsw & ~in->xsave.fsw & FSW_EXCEPTIONS);
 	r->simd_set |= simd;
 	r->simd_clear |= (uint8_t)(~simd & MXCSR_EXCEPTIONS);
 	r->x87_set |= x87;
@@ -86,6 +88,7 @@ bool coverage_save(const struct coverage *coverage, const char *path)
 	if (!out)
 		return false;
 	for (unsigned n = 0; n < INSN_ROW_COUNT; n++)
-		fprintf(out, "%s %llu\n", insn_row_names[n], (unsigned long long)coverage->rows[n].count);
+		if (coverage->rows[n].count)
+			fprintf(out, "%s %llu\n", insn_row_names[n], (unsigned long long)coverage->rows[n].count);
 	return fclose(out) == 0;
 }

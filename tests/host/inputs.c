@@ -169,6 +169,21 @@ static void prepare_division(struct generator *g, const struct test_code *c, str
 		s->gpr[REG_RDX] = negative ? ~0ull : random_below(g, 2);
 }
 
+/* Sources that are equal, opposite or complements, which chance never makes: results of zero, and of all ones. */
+static void relate_operands(struct generator *g, const struct test_code *c, struct host_state *s)
+{
+	const struct insn *i = &c->insn;
+	uint64_t value = s->gpr[i->reg & 15];
+	if (!random_percent(g, 12))
+		return;
+	for (unsigned n = 0; n < c->row->operand_count; n++)
+		if (c->row->operands[n].kind == OPERAND_I)
+			value = i->imm;
+	value = random_percent(g, 40) ? value : random_percent(g, 50) ? 0 - value : ~value;
+	s->gpr[i->rm & 15] = value;
+	s->gpr[REG_RAX] = random_percent(g, 50) ? value : s->gpr[REG_RAX];
+}
+
 /* Fresh values in the general registers that may take part. */
 static void fill_general(struct generator *g, const struct test_code *c, struct host_state *s)
 {
@@ -176,6 +191,7 @@ static void fill_general(struct generator *g, const struct test_code *c, struct 
 	const unsigned named[] = {i->reg & 15, i->rm & 15, i->vvvv, REG_RAX, REG_RCX, REG_RDX, i->index & 15};
 	for (unsigned n = 0; n < ARRAY_LEN(named); n++)
 		s->gpr[named[n]] = random_integer(g);
+	relate_operands(g, c, s);
 	if (c->row->op == OP_SHLD || c->row->op == OP_SHRD)
 		s->gpr[REG_RCX] = random_below(g, 70);
 	if (c->row->op == OP_DIV || c->row->op == OP_IDIV)

@@ -464,6 +464,8 @@ int main(int argc, char **argv)
 	if (!read_options(argc, argv, &options))
 		return fprintf(stderr, "usage: oracle [--seed N] [--count N] [--only OP] [--report FILE] [--save FILE] [--case \"...\"] [--seed-fault N] "
 				       "[--stepped N] [--progress]\n"), 64;
+	if (!masked_table_is_right())
+		return 1;
 	b.options = &options;
 	b.generator.random = options.seed;
 	b.executor = executor_create();

@@ -95,8 +95,11 @@ static void unknown_numbers(void **state)
 	EXPECT_FAULT(&g, VEC_GP, 0, 0x0f, 0x30);
 	guest_stop(&g);
 	guest_start_model(&g, GUEST_LONG, "amd");
-	for (uint32_t number = MSR_K7_EVNTSEL0; number <= MSR_K7_PERFCTR3; number++)
-		write_good(&g, number, 0);
+	for (uint32_t number = MSR_K7_EVNTSEL0; number <= MSR_K7_PERFCTR3; number++) {
+		assert_true(msr_write(g.v, number, 0x5300c0));
+		assert_true(msr_read(g.v, number, &value));
+		assert_int_equal(value, 0);
+	}
 	assert_false(msr_read(g.v, MSR_MISC_ENABLE, &value));
 	assert_false(msr_read(g.v, MSR_PKRS, &value));
 	guest_stop(&g);

@@ -115,6 +115,75 @@ static void a_run_repeats_itself(void **state)
 	machine_destroy(b);
 }
 
+/* Processor 0 watches [2000h] from an address on, waits with MWAIT, and notes 1; processor 1 works, stores to [2000h], and notes 2. */
+#define WATCH(low, between) "\xe4\x50\x84\xc0\x75\x13\xb8" low "\x20\x0f\x01\xc8" between "\x0f\x01\xc9\xb0\x01\xe6\x50\xf4"
+#define STORER "\xb9\x00\x40\xe2\xfe\xc6\x06\x00\x20\x01\xb0\x02\xe6\x50\xf4"
+#define NOTHING "\x90\x90\x90\x90\x90"
+#define OWN_STORE "\xc6\x06\x04\x20\x07" /* mov byte [2004h], 7 */
+
+static void a_store_wakes_who_watches(void **state)
+{
+	const char code[] = WATCH("\x20", NOTHING) STORER;
+	struct journal journal;
+	struct machine *machine = create(2, code, sizeof(code), &journal);
+
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_HALTED);
+	assert_int_equal(journal.count, 2);
+	assert_int_equal(journal.lines[0].value & 0xff, 2);
+	assert_int_equal(journal.lines[1].value & 0xff, 1);
+	assert_int_equal(journal.lines[1].vcpu, 0);
+	assert_true(machine->cpus[0].v->instructions < 20);
+	machine_destroy(machine);
+}
+
+static void a_store_elsewhere_wakes_nobody(void **state)
+{
+	const char code[] = WATCH("\x40", NOTHING) STORER;
+	struct journal journal;
+	struct machine *machine = create(2, code, sizeof(code), &journal);
+
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_HALTED);
+	assert_int_equal(journal.count, 1);
+	assert_int_equal(journal.lines[0].value & 0xff, 2);
+	assert_true(machine->cpus[0].v->mwait);
+	machine_destroy(machine);
+}
+
+/* The line has changed before MWAIT: it does not wait. */
+static void mwait_sees_earlier_stores(void **state)
+{
+	const char code[] = WATCH("\x00", OWN_STORE) STORER;
+	struct journal journal;
+	struct machine *machine = create(1, code, sizeof(code), &journal);
+
+	run(machine, 0);
+	assert_int_equal(journal.count, 1);
+	assert_int_equal(journal.lines[0].value & 0xff, 1);
+	machine_destroy(machine);
+}
+
+/* An interrupt that RFLAGS.IF holds back ends the wait with ECX[0], and only with it; it is not delivered. */
+static void an_interrupt_can_break_a_wait(void **state)
+{
+	const char code[] = WATCH("\x00", "\x90\x66\x83\xc9\x01") STORER, plain[] = WATCH("\x00", NOTHING) STORER;
+	struct journal journal;
+
+	for (unsigned n = 0; n < 2; n++) {
+		struct machine *machine = n ? create(1, plain, sizeof(plain), &journal) : create(1, code, sizeof(code), &journal);
+		run(machine, 0);
+		assert_int_equal(machine->end.reason, END_HALTED);
+		assert_int_equal(journal.count, 0);
+		machine->cpus[0].interrupt = 0x20;
+		run(machine, 0);
+		assert_int_equal(machine->end.reason, END_HALTED);
+		assert_int_equal(journal.count, n ? 0 : 1);
+		assert_int_equal(machine->cpus[0].interrupt, 0x20);
+		machine_destroy(machine);
+	}
+}
+
 static void pause_passes_the_turn(void **state)
 {
 	struct journal journal;
@@ -267,6 +336,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(turns_are_round_and_limited), cmocka_unit_test(a_run_repeats_itself),
+		cmocka_unit_test(a_store_wakes_who_watches), cmocka_unit_test(a_store_elsewhere_wakes_nobody),
+		cmocka_unit_test(mwait_sees_earlier_stores), cmocka_unit_test(an_interrupt_can_break_a_wait),
 		cmocka_unit_test(pause_passes_the_turn), cmocka_unit_test(all_asleep_is_the_end), cmocka_unit_test(the_first_end_counts),
 		cmocka_unit_test(a_bug_kills_one_machine), cmocka_unit_test(idle_time_is_skipped),
 		cmocka_unit_test(time_may_come_from_outside),
