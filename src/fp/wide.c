@@ -50,7 +50,8 @@ struct number wide_divide(const struct number *a, const struct number *b)
 
 	if (!below)
 		quotient = NUMBER_TOP | quotient >> 1 | (quotient & 1);
-	return (struct number){quotient | (rest != 0), a->exponent - b->exponent - below, NUMBER_FINITE, a->sign != b->sign, false};
+	return (struct number){quotient | (rest != 0), a->exponent - b->exponent - below, NUMBER_FINITE, a->sign != b->sign,
+			       false};
 }
 
 struct number wide_scale(const struct number *n, u128 factor)

@@ -214,12 +214,15 @@ static bool is_approximated(unsigned opcode, unsigned modrm)
 	return opcode == 0xd9 && ((modrm >= 0xf0 && modrm <= 0xf3) || modrm == 0xf9 || modrm == 0xfb || modrm >= 0xfe);
 }
 
-static uint64_t distance(const uint8_t *a, const uint8_t *b)
+/* Two numbers of one sign are neighbours: with the exponent above the significand they differ by at most 1. */
+static bool are_neighbours(const uint8_t *a, const uint8_t *b)
 {
 	uint64_t x, y;
 	memcpy(&x, a, 8);
 	memcpy(&y, b, 8);
-	return memcmp(a + 8, b + 8, 2) ? ~0ull : x > y ? x - y : y - x;
+	unsigned __int128 wide_x = (unsigned __int128)(a[8] | (a[9] & 0x7fu) << 8) << 63 | (x & ~(1ull << 63));
+	unsigned __int128 wide_y = (unsigned __int128)(b[8] | (b[9] & 0x7fu) << 8) << 63 | (y & ~(1ull << 63));
+	return ((a[9] ^ b[9]) & 0x80) == 0 && (wide_x > wide_y ? wide_x - wide_y : wide_y - wide_x) <= 1;
 }
 
 static void print_outcome(const char *who, const uint8_t image[108], const uint8_t *memory, uint64_t rax, uint64_t flags)
@@ -243,13 +246,14 @@ static void drop_pointers(unsigned opcode, unsigned modrm, uint8_t *memory)
 		memset(memory + 12, 0, 14);
 }
 
-/* Makes *guest look like *host where the difference is only one of the last places. */
+/* Makes *guest look like *host where the difference is only one of the last place: the numbers, C1, and precision and underflow. */
 static void forgive_last_places(const struct outcome *host, struct outcome *guest)
 {
 	for (unsigned n = 0; n < 2; n++)
-		if (distance(host->image + 28 + 10 * n, guest->image + 28 + 10 * n) <= 2)
-			memcpy(guest->image + 28 + 10 * n, host->image + 28 + 10 * n, 8);
-	guest->image[5] = (uint8_t)((guest->image[5] & ~2u) | (host->image[5] & 2)); /* C1 */
+		if (are_neighbours(host->image + 28 + 10 * n, guest->image + 28 + 10 * n))
+			memcpy(guest->image + 28 + 10 * n, host->image + 28 + 10 * n, 10);
+	guest->image[5] = (uint8_t)((guest->image[5] & ~2u) | (host->image[5] & 2));
+	guest->image[4] = (uint8_t)((guest->image[4] & ~0x30u) | (host->image[4] & 0x30));
 }
 
 static bool same(const struct outcome *a, const struct outcome *b)
