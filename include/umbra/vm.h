@@ -65,6 +65,11 @@ struct umbra_config {
 	 */
 	uint64_t (*time)(void *opaque);
 	void (*sleep)(void *opaque, uint64_t nanoseconds);
+	/*
+	 * Transcendental functions of the x87, RCPPS and RSQRTPS: of the host's processor instead of umbra's own, which are the same on every
+	 * host. UMBRA_ERROR_USAGE where the host has none. Usual: false.
+	 */
+	bool host_fpu;
 };
 
 /* Fills in the usual values. Use the macro: it supplies the caller's idea of the size. */

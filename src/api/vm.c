@@ -65,7 +65,7 @@ static struct machine_config translate_config(struct umbra_vm *vm, const struct 
 		.board = config->board, .memory = config->memory, .cpus = config->cpus, .cpu = config->cpu,
 		.cpu_is_qemu = config->qemu_cpu_names, .mmu_mode = (enum mmu_mode)config->mmu, .debug_exit = config->debug_exit,
 		.unclaimed_exits = config->unclaimed_exits, .check_interval = config->check_interval,
-		.shadow_page_quota = config->shadow_page_quota, .tlb_entries = config->tlb_entries, .tlb_banks = config->tlb_banks,
+		.shadow_page_quota = config->shadow_page_quota, .host_fpu = config->host_fpu, .tlb_entries = config->tlb_entries, .tlb_banks = config->tlb_banks,
 		.rtc_seconds = config->rtc_seconds, .output = config->output ? output : NULL, .input = config->input ? input : NULL,
 		.time = config->time ? outside_time : NULL, .wait = config->sleep ? outside_sleep : NULL, .opaque = vm,
 	};

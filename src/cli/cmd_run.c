@@ -153,6 +153,7 @@ static void configure(struct run *run, struct umbra_config *config)
 	config->check_interval = settings->check_interval;
 	config->output = guest_output;
 	config->input = settings->serial ? terminal_input : NULL;
+	config->host_fpu = settings->host_fpu;
 	config->time = settings->host_clock ? host_time : NULL;
 	config->sleep = settings->host_clock ? terminal_sleep : NULL;
 	config->opaque = run;

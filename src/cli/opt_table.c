@@ -119,6 +119,12 @@ static bool apply_timeout(struct settings *settings, const char *option, const c
 	return true;
 }
 
+static bool apply_fpu(struct settings *settings, const char *option, const char *value)
+{
+	settings->host_fpu = !strcmp(value, "host");
+	return settings->host_fpu || !strcmp(value, "own") || message_false("%s %s: no such arithmetic; say own or host", option, value);
+}
+
 static bool apply_clock(struct settings *settings, const char *option, const char *value)
 {
 	settings->host_clock = !strcmp(value, "host");
@@ -249,6 +255,7 @@ static const struct opt_row rows[] = {
 	{"smp", NULL, "N", GROUP_MACHINE, apply_smp, "number of processors (1)"},
 	{"cpu", NULL, "MODEL[,+F|,-F]", GROUP_MACHINE, apply_cpu, "amd or intel, features added or taken; 'help' lists"},
 	{"mmu", NULL, "tdp|shadow", GROUP_MACHINE, apply_mmu, "two-dimensional walks, or shadow page tables (tdp)"},
+	{"fpu", NULL, "own|host", GROUP_MACHINE, apply_fpu, "transcendental functions: the same everywhere, or the host's (own)"},
 	{"no-debug-exit", NULL, NULL, GROUP_MACHINE, apply_no_debug_exit, "no isa-debug-exit at port 0xf4"},
 
 	{"timeout", NULL, "30s|5G", GROUP_RUN, apply_timeout, "end after so much time, or so many instructions"},

@@ -24,6 +24,7 @@ struct settings {
 	uint64_t memory;
 	unsigned cpus;
 	bool shadow;
+	bool host_fpu;        /* approximations of the host's processor */
 	bool host_clock;      /* the guest's time is the host's */
 	uint64_t limit_nanoseconds, limit_instructions;
 	unsigned check_interval;

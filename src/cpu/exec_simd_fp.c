@@ -3,6 +3,7 @@
  * products, comparisons, rounding, and the two approximations. The arithmetic on numbers is in fp/fp.h; conversions are in
  * exec_simd_fp_convert.c, FMA in exec_simd_fp_fma.c.
  */
+#include "cpu/fpu_host.h"
 #include "cpu/simd_fp.h"
 
 #include <string.h>
@@ -59,6 +60,7 @@ bool simd_fp_execute(struct vcpu *v, const struct insn *i, simd_fp_compute *comp
 	o.bytes = vector_length(i);
 	o.imm = (unsigned)i->imm & 0xff;
 	o.vex = row->unit == INSN_UNIT_AVX;
+	o.host_fpu = v->model.host_fpu;
 	compute(&o);
 	v->fpu->mxcsr |= o.earlier;
 	return simd_fp_settle(v, &o.env) && vector_write(v, i, 0, &o.ret);
@@ -322,7 +324,9 @@ static uint32_t reciprocal_square_root(uint32_t x)
 	uint32_t significand = (square_root_floor((1ull << 49) / m) + 1) >> 1;
 	return f32_from_12_bits(0, -((e - (e & 1)) / 2) - 1, significand);
 }
-PACKED(RCPPS, 32, reciprocal(o->b.u32[n]))
-SCALAR(RCPSS, 32, reciprocal(o->b.u32[n]))
-PACKED(RSQRTPS, 32, reciprocal_square_root(o->b.u32[n]))
-SCALAR(RSQRTSS, 32, reciprocal_square_root(o->b.u32[n]))
+#define RCP(x) (o->host_fpu ? fpu_host_reciprocal(x) : reciprocal(x))
+#define RSQRT(x) (o->host_fpu ? fpu_host_reciprocal_square_root(x) : reciprocal_square_root(x))
+PACKED(RCPPS, 32, RCP(o->b.u32[n]))
+SCALAR(RCPSS, 32, RCP(o->b.u32[n]))
+PACKED(RSQRTPS, 32, RSQRT(o->b.u32[n]))
+SCALAR(RSQRTSS, 32, RSQRT(o->b.u32[n]))

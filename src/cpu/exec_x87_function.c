@@ -1,6 +1,8 @@
 /*
- * x87 transcendental functions (SDM 1, "Transcendental Instructions"). The frame is x87.c, the approximations are in fp/.
+ * x87 transcendental functions (SDM 1, "Transcendental Instructions"). The frame is x87.c, the approximations are in fp/; with --fpu host they are the
+ * host processor's (fpu_host.c).
  */
+#include "cpu/fpu_host.h"
 #include "cpu/x87.h"
 
 /* ---- two operands ----------------------------------------------------------------------------------------------------------- */
@@ -8,13 +10,15 @@
 typedef f80 binary_operation(struct fp_env *env, f80 a, f80 b);
 
 /* ST0 and ST1 into ST1, and a pop. */
-static bool binary_pop(struct vcpu *v, const struct insn *i, binary_operation *operation, bool st1_first)
+static bool binary_pop(struct vcpu *v, const struct insn *i, binary_operation *operation, binary_operation *host, bool st1_first)
 {
 	struct x87 x;
 	f80 result = F80_DEFAULT_NAN;
 	if (!x87_begin(v, i, &x))
 		return false;
 	f80 st0 = x87_get(v->fpu, 0), st1 = x87_get(v->fpu, 1);
+	if (v->model.host_fpu)
+		operation = host;
 	if (x87_has_two(v->fpu))
 		result = st1_first ? operation(&x.env, st1, st0) : operation(&x.env, st0, st1);
 	else
@@ -27,22 +31,22 @@ static bool binary_pop(struct vcpu *v, const struct insn *i, binary_operation *o
 	return true;
 }
 
-#define BINARY_POP(op, operation, st1_first)                      \
+#define BINARY_POP(op, operation, host, st1_first)                \
 	HANDLER(exec_##op)                                        \
 	{                                                         \
-		if (!binary_pop(v, i, operation, st1_first))      \
+		if (!binary_pop(v, i, operation, host, st1_first)) \
 			FAIL(v, i);                               \
 		NEXT(v, i);                                       \
 	}
-BINARY_POP(FYL2X, f80_yl2x, false)
-BINARY_POP(FYL2XP1, f80_yl2xp1, false)
-BINARY_POP(FPATAN, f80_atan, true)
+BINARY_POP(FYL2X, f80_yl2x, fpu_host_yl2x, false)
+BINARY_POP(FYL2XP1, f80_yl2xp1, fpu_host_yl2xp1, false)
+BINARY_POP(FPATAN, f80_atan, fpu_host_atan, true)
 
 /* ---- one operand ------------------------------------------------------------------------------------------------------------ */
 
 HANDLER(exec_F2XM1)
 {
-	if (!x87_unary(v, i, f80_2xm1))
+	if (!x87_unary(v, i, v->model.host_fpu ? fpu_host_2xm1 : f80_2xm1))
 		FAIL(v, i);
 	NEXT(v, i);
 }
@@ -64,7 +68,7 @@ HANDLER(exec_FPTAN)
 		FAIL(v, i);
 	x.clear |= FSW_C2;
 	if (x87_can_push_second(&x, v->fpu))
-		result = f80_tan(&x.env, x87_get(v->fpu, 0), &out_of_range);
+		result = (v->model.host_fpu ? fpu_host_tan : f80_tan)(&x.env, x87_get(v->fpu, 0), &out_of_range);
 	if (out_of_range)
 		commit_out_of_range(v, i, &x);
 	else
@@ -82,8 +86,8 @@ HANDLER(exec_FSINCOS)
 	x.clear |= FSW_C2;
 	if (x87_can_push_second(&x, v->fpu)) {
 		f80 argument = x87_get(v->fpu, 0);
-		sine = f80_sin(&x.env, argument, &out_of_range);
-		cosine = f80_cos(&x.env, argument, &out_of_range);
+		sine = (v->model.host_fpu ? fpu_host_sin : f80_sin)(&x.env, argument, &out_of_range);
+		cosine = (v->model.host_fpu ? fpu_host_cos : f80_cos)(&x.env, argument, &out_of_range);
 	}
 	if (out_of_range)
 		commit_out_of_range(v, i, &x);
@@ -118,14 +122,14 @@ static bool circular(struct vcpu *v, const struct insn *i, circular_operation *o
 
 HANDLER(exec_FSIN)
 {
-	if (!circular(v, i, f80_sin))
+	if (!circular(v, i, v->model.host_fpu ? fpu_host_sin : f80_sin))
 		FAIL(v, i);
 	NEXT(v, i);
 }
 
 HANDLER(exec_FCOS)
 {
-	if (!circular(v, i, f80_cos))
+	if (!circular(v, i, v->model.host_fpu ? fpu_host_cos : f80_cos))
 		FAIL(v, i);
 	NEXT(v, i);
 }

@@ -15,6 +15,7 @@ struct simd_fp {
 	unsigned bytes;    /* length of the vector */
 	unsigned imm;
 	bool vex;
+	bool host_fpu; /* approximations are the host's, see fpu_host.h */
 };
 
 /* Computes ret from the sources. All lanes' exceptions gather in env. */

@@ -120,6 +120,7 @@ struct cpu_model {
 	unsigned maxphyaddr, linear_bits; /* linear_bits: 57 with LA57, else 48 */
 	char brand[49];
 	uint64_t tsc_hz;
+	bool host_fpu; /* approximations are the host processor's: fpu_host.h */
 };
 
 /*

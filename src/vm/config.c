@@ -1,6 +1,8 @@
 /* The usual machine, and what a configuration may be; see config.h. */
 #include "vm/config.h"
 
+#include "cpu/fpu_host.h"
+
 #include "dev/rtc.h"
 
 #define MIB (1ull << 20)
@@ -31,6 +33,8 @@ bool machine_config_check(const struct machine_config *config, struct err *err)
 		return err_set(err, ERR_USAGE, "clock: a clock from outside needs both time and wait");
 	if (config->mmu_mode != MMU_TDP && config->mmu_mode != MMU_SHADOW)
 		return err_set(err, ERR_USAGE, "mmu: mode %d does not exist", (int)config->mmu_mode);
+	if (config->host_fpu && !fpu_host_exists())
+		return err_set(err, ERR_USAGE, "fpu host: this host has no x87; leave the option out");
 	if (config->tlb_entries & (config->tlb_entries - 1))
 		return err_set(err, ERR_USAGE, "tlb entries: %u is not a power of two", config->tlb_entries);
 	if (config->tlb_entries > 1u << TLB_ENTRIES_LOG2)

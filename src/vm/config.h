@@ -23,6 +23,7 @@ struct machine_config {
 	bool cpu_is_qemu;         /* the text is in QEMU's names */
 	enum mmu_mode mmu_mode;
 	bool debug_exit;
+	bool host_fpu;            /* approximations of the host's processor */
 	bool unclaimed_exits;
 	unsigned check_interval;
 	unsigned shadow_page_quota;

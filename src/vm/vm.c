@@ -83,6 +83,7 @@ struct machine *machine_create(const struct machine_config *config, struct err *
 	bus_init(&machine->ports);
 	bus_init(&machine->mmio);
 	bool good = model_parse(config, &machine->model, err);
+	machine->model.host_fpu = config->host_fpu;
 	if (good && !parts_create(machine))
 		good = err_set(err, ERR_INTERNAL, "machine: the host has no memory for its processors");
 	if (good && config->board)

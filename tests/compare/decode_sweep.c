@@ -1,24 +1,29 @@
 /*
- * Compares the decoder with Zydis over the opcode maps: every opcode of every map with every ModRM byte under many prefixes in
- * the three modes, VEX with every field that matters, and every SIB byte. Compared are acceptance, length, operation,
+ * Compares the decoder with Zydis over the opcode maps (decode_corpus.h) in the three modes. Compared are acceptance, length, operation,
  * registers, memory operands and immediates. A difference must be in the table `reviewed`, which gives the manual's reason, and a
- * reviewed difference that no longer occurs is an error too.
+ * reviewed difference that no longer occurs is an error too. What Zydis accepts and the decoder does not must belong to an extension in
+ * the table `absent`.
+ *
+ *	decode_sweep [--save FILE]
+ *
+ * FILE gets a line "ROW COUNT" for every row of the instruction table: how many encodings were the same.
  */
-#include "insn/decode.h"
-#include "insn/operand.h"
+#include "decode_corpus.h"
+#include "decode_names.h"
 #include "insn_rows.h"
 
 #include <Zydis/Zydis.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/bits.h"
 
 enum difference { SAME, WE_REFUSE, WE_ACCEPT, LENGTH, OPERATION, OPERAND, DIFFERENCE_COUNT };
 static const char *const difference_names[] = {"same", "we refuse", "we accept", "length", "operation", "operand"};
 
 /* The three modes on Intel processors, and 64-bit mode on AMD's, where near branches obey 66. */
 enum configuration { INTEL_16, INTEL_32, INTEL_64, AMD_64, CONFIGURATION_COUNT };
-enum { IN_AMD_64 = 1 << AMD_64, IN_64 = 1 << INTEL_64 | IN_AMD_64, IN_ALL = 1 << INTEL_16 | 1 << INTEL_32 | IN_64 };
+enum { IN_AMD_64 = 1 << AMD_64, IN_64 = 1 << INTEL_64 | IN_AMD_64, NOT_64 = 1 << INTEL_16 | 1 << INTEL_32, IN_ALL = NOT_64 | IN_64 };
 
 /* Differences that were looked up. `zydis` is a word of its mnemonic, NULL for any. */
 static const struct review {
@@ -30,26 +35,11 @@ static const struct review {
 #include "decode_reviewed.def"
 };
 
-/* Operations whose mnemonics are not the operation's name in lower case. */
+/* Extensions that umbra does not announce, by Zydis' names for them. */
 static const struct {
-	const char *op, *mnemonics;
-} translations[] = {
-	{"IMUL1", "imul"}, {"IMUL2", "imul"}, {"IMUL3", "imul"}, {"MOVSX", "movsx movsxd"}, {"CMPXCHG8B", "cmpxchg8b cmpxchg16b"},
-	{"CMOVCC", "cmovb cmovbe cmovl cmovle cmovnb cmovnbe cmovnl cmovnle cmovno cmovnp cmovns cmovnz cmovo cmovp cmovs cmovz"},
-	{"SETCC", "setb setbe setl setle setnb setnbe setnl setnle setno setnp setns setnz seto setp sets setz"},
-	{"JCC", "jb jbe jl jle jnb jnbe jnl jnle jno jnp jns jnz jo jp js jz"}, {"PUSHA", "pusha pushad"}, {"POPA", "popa popad"},
-	{"PUSHF", "pushf pushfd pushfq"}, {"POPF", "popf popfd popfq"}, {"CBW", "cbw cwde cdqe"}, {"CWD", "cwd cdq cqo"},
-	{"JMPF", "jmp"}, {"CALLF", "call"}, {"RETF", "ret"}, {"IRET", "iret iretd iretq"}, {"JCXZ", "jcxz jecxz jrcxz"},
-	{"MOVS", "movsb movsw movsd movsq"}, {"CMPS", "cmpsb cmpsw cmpsd cmpsq"}, {"STOS", "stosb stosw stosd stosq"},
-	{"LODS", "lodsb lodsw lodsd lodsq"}, {"SCAS", "scasb scasw scasd scasq"}, {"INS", "insb insw insd"},
-	{"OUTS", "outsb outsw outsd"}, {"MOV_FROM_SEG", "mov"}, {"MOV_TO_SEG", "mov"}, {"PUSH_SEG", "push"}, {"POP_SEG", "pop"},
-	{"MOV_FROM_CR", "mov"}, {"MOV_TO_CR", "mov"}, {"MOV_FROM_DR", "mov"}, {"MOV_TO_DR", "mov"},
-	{"MOVD", "movd movq"}, {"PINSRD", "pinsrd pinsrq"}, {"PEXTRD", "pextrd pextrq"},
-	{"PREFETCH", "prefetch prefetchw prefetchwt1 prefetchnta prefetcht0 prefetcht1 prefetcht2"}, {"NOP", "nop"},
-	{"FADD", "fadd faddp fiadd"}, {"FMUL", "fmul fmulp fimul"}, {"FSUB", "fsub fisub fsubr fsubrp"}, {"FSUBR", "fsubr fisubr fsub fsubp"},
-	{"FDIV", "fdiv fidiv fdivr fdivrp"}, {"FDIVR", "fdivr fidivr fdiv fdivp"}, {"FCOM", "fcom ficom"}, {"FCOMP", "fcomp ficomp"},
-	{"FCMOV", "fcmovb fcmove fcmovbe fcmovu fcmovnb fcmovne fcmovnbe fcmovnu"}, {"FLDCONST", "fld1 fldl2t fldl2e fldpi fldlg2 fldln2 fldz"},
-	{"FNNOTHING", "feni8087_nop fdisi8087_nop fsetpm287_nop"},
+	const char *extension, *reason;
+} absent[] = {
+#include "decode_absent.def"
 };
 
 #define MAX_FINDINGS 4000
@@ -57,7 +47,7 @@ struct finding {
 	enum difference difference;
 	enum configuration mode;
 	uint8_t map, opcode;
-	const char *zydis, *ours;
+	const char *zydis, *extension, *ours;
 	unsigned long count;
 	uint8_t example[20];
 };
@@ -65,44 +55,11 @@ struct finding {
 struct sweep {
 	ZydisDecoder zydis[CONFIGURATION_COUNT];
 	struct decode_env env[CONFIGURATION_COUNT];
-	const char *mnemonics[INSN_OP_COUNT];
-	char lower[INSN_OP_COUNT][24];
-	bool claimed[ZYDIS_MNEMONIC_MAX_VALUE + 1], refused[ZYDIS_MNEMONIC_MAX_VALUE + 1];
-	unsigned long compared, reviewed_hits[ARRAY_LEN(reviewed)], differences;
+	enum configuration current;
+	unsigned long compared, reviewed_hits[ARRAY_LEN(reviewed)], absent_hits[ARRAY_LEN(absent)], differences, agreed[INSN_ROW_COUNT];
 	struct finding findings[MAX_FINDINGS];
 	unsigned finding_count;
 };
-
-static bool has_word(const char *words, const char *word)
-{
-	size_t length = strlen(word);
-	for (const char *at = words; (at = strstr(at, word)); at += length)
-		if ((at == words || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
-			return true;
-	return false;
-}
-
-/* VEX forms of legacy operations have a "v" in front, which the operation's name has not. */
-static bool is_called(struct sweep *sweep, unsigned op, bool vex, const char *mnemonic)
-{
-	return has_word(sweep->mnemonics[op], mnemonic) || (vex && mnemonic[0] == 'v' && has_word(sweep->mnemonics[op], mnemonic + 1));
-}
-
-static void prepare_mnemonics(struct sweep *sweep)
-{
-	for (unsigned op = 0; op < INSN_OP_COUNT; op++) {
-		for (unsigned i = 0; insn_op_names[op][i]; i++)
-			sweep->lower[op][i] = (char)tolower((unsigned char)insn_op_names[op][i]);
-		sweep->mnemonics[op] = sweep->lower[op];
-		for (size_t i = 0; i < ARRAY_LEN(translations); i++)
-			if (!strcmp(translations[i].op, insn_op_names[op]))
-				sweep->mnemonics[op] = translations[i].mnemonics;
-	}
-	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
-		for (unsigned row = 0; row < INSN_ROW_COUNT; row++)
-			sweep->claimed[m] |= is_called(sweep, insn_rows[row].op, insn_rows[row].map >= INSN_MAP_VEX1,
-						       ZydisMnemonicGetString((ZydisMnemonic)m));
-}
 
 /* Zydis is told to know neither MPX nor CET nor the other inhabitants of the hint space, as umbra does not. */
 static void prepare(struct sweep *sweep)
@@ -122,7 +79,6 @@ static void prepare(struct sweep *sweep)
 		for (unsigned feature = 1; feature < FEAT_COUNT; feature++)
 			feature_set_to(&sweep->env[mode].features, (enum feature)feature, feature != FEAT_FEP && feature != FEAT_CR8_LEGACY);
 	}
-	prepare_mnemonics(sweep);
 }
 
 static unsigned zydis_register(ZydisRegister reg)
@@ -136,13 +92,27 @@ static unsigned zydis_register(ZydisRegister reg)
 	return reg == ZYDIS_REGISTER_NONE ? REG_ZERO : (unsigned)ZydisRegisterGetId(reg);
 }
 
+/* In bytes; 0 where there is nothing to compare. */
 static unsigned our_operand_size(const struct insn *insn, uint8_t size)
 {
+	unsigned vector = insn->vex_l ? 32 : 16;
 	switch (size) {
 	case OPERAND_SIZE_B: return 1;
 	case OPERAND_SIZE_W: return 2;
 	case OPERAND_SIZE_D: return 4;
 	case OPERAND_SIZE_Q: return 8;
+	case OPERAND_SIZE_T: return 10;
+	case OPERAND_SIZE_DQ: return 16;
+	case OPERAND_SIZE_QQ: return 32;
+	case OPERAND_SIZE_X: return vector;
+	case OPERAND_SIZE_XH: return vector / 2;
+	case OPERAND_SIZE_XQ: return vector / 4;
+	case OPERAND_SIZE_XE: return vector / 8;
+	case OPERAND_SIZE_P: return insn->opsize + 2u;
+	case OPERAND_SIZE_A: return insn->opsize * 2u;
+	case OPERAND_SIZE_ENV: return insn->opsize == 2 ? 14 : 28;
+	case OPERAND_SIZE_STATE: return insn->opsize == 2 ? 94 : 108;
+	case OPERAND_SIZE_FX: return 512;
 	case OPERAND_SIZE_V: case OPERAND_SIZE_Y: case OPERAND_SIZE_Z: return insn->opsize;
 	default: return 0;
 	}
@@ -155,7 +125,8 @@ static bool same_memory(const struct insn *insn, const ZydisDecodedOperand *thei
 	bool has_index = theirs->mem.index != ZYDIS_REGISTER_NONE;
 	bool vector_index = insn_rows[insn->row].attributes & ATTR_VSIB;
 	return (insn->flags & INSN_MEM) && relative == !!(insn->flags & INSN_RIP_REL) && insn->base == base &&
-	       (vector_index ? insn->rm : insn->index) == zydis_register(theirs->mem.index) && (!has_index || 1u << insn->scale == MAX(theirs->mem.scale, 1)) &&
+	       (vector_index ? insn->rm : insn->index) == zydis_register(theirs->mem.index) &&
+	       (!has_index || 1u << insn->scale == MAX(theirs->mem.scale, 1)) &&
 	       ((uint64_t)(insn->disp ^ (theirs->mem.disp.has_displacement ? theirs->mem.disp.value : 0)) & size_mask(insn->addrsize)) == 0 &&
 	       (!same_segment || insn->seg == ZydisRegisterGetId(theirs->mem.segment));
 }
@@ -170,16 +141,27 @@ static bool has_size(const struct insn *insn)
 	return true;
 }
 
-static bool is_vector(unsigned kind)
+/* Of vector registers the row gives the size of what is used; Zydis knows which kind of register it is. */
+static bool same_register_class(const struct insn *insn, const struct insn_operand *ours, const ZydisDecodedOperand *theirs)
 {
-	return kind >= OPERAND_P && kind <= OPERAND_XMM0;
+	unsigned size = our_operand_size(insn, ours->size);
+	ZydisRegisterClass class = ZydisRegisterGetClass(theirs->reg.value);
+	switch (ours->kind) {
+	case OPERAND_ST0: case OPERAND_STI: return class == ZYDIS_REGCLASS_X87;
+	case OPERAND_P: case OPERAND_Q: case OPERAND_N: return class == ZYDIS_REGCLASS_MMX;
+	case OPERAND_V: case OPERAND_W: case OPERAND_U: case OPERAND_H: case OPERAND_L: case OPERAND_XMM0:
+		return class == (size == 32 ? ZYDIS_REGCLASS_YMM : ZYDIS_REGCLASS_XMM);
+	case OPERAND_C: return class == ZYDIS_REGCLASS_CONTROL;
+	case OPERAND_D: return class == ZYDIS_REGCLASS_DEBUG;
+	case OPERAND_S: case OPERAND_SEGMENT: return class == ZYDIS_REGCLASS_SEGMENT;
+	default: return !size || !has_size(insn) || size * 8 == theirs->size;
+	}
 }
 
-/* Of vector registers the row gives the size of what is used, Zydis that of the register. */
 static bool same_register(const struct insn *insn, const struct insn_operand *ours, const ZydisDecodedOperand *theirs)
 {
-	unsigned number = zydis_register(theirs->reg.value), size = our_operand_size(insn, ours->size);
-	if (size && has_size(insn) && !is_vector(ours->kind) && ours->kind != OPERAND_S && ours->kind != OPERAND_C && ours->kind != OPERAND_D && size * 8 != theirs->size)
+	unsigned number = zydis_register(theirs->reg.value);
+	if (!same_register_class(insn, ours, theirs))
 		return false;
 	switch (ours->kind) {
 	case OPERAND_E: case OPERAND_R: return !(insn->flags & INSN_MEM) && insn->rm == number;
@@ -225,16 +207,39 @@ static bool same_operand(const struct insn *insn, const struct insn_operand *our
 	}
 }
 
-/* Operands that both sides show, in order. Zydis counts the accumulator and other implied registers as hidden in places. */
+/* Operands that the opcode implies, which one of the two may not show. */
+static bool is_implied(const struct insn_operand *ours)
+{
+	return ours->kind == OPERAND_ACCUMULATOR || ours->kind == OPERAND_XMM0 || ours->kind == OPERAND_ST0 || ours->kind == OPERAND_STI ||
+	       ours->kind == OPERAND_DX || ours->kind == OPERAND_ONE || ours->kind == OPERAND_X || ours->kind == OPERAND_Y;
+}
+
+/* Operands that both sides show, in order. */
 static bool same_operands(const struct insn *insn, const ZydisDecodedInstruction *theirs, const ZydisDecodedOperand *operands)
 {
 	const struct insn_row_info *row = &insn_rows[insn->row];
-	if (theirs->operand_count_visible != row->operand_count || row->op == OP_NOP)
+	unsigned hidden = row->operand_count - theirs->operand_count_visible, n = 0;
+	/* Zydis shows the address of CLZERO, which is always RAX; of hints it shows whatever ModRM has. */
+	if (row->op == OP_NOP || row->op == OP_CLZERO)
 		return true;
-	for (unsigned i = 0; i < row->operand_count; i++)
-		if (!same_operand(insn, &row->operands[i], &operands[i], i))
+	for (unsigned i = 0; i < row->operand_count; i++) {
+		if (hidden && is_implied(&row->operands[i]) && hidden <= row->operand_count)
+			hidden--;
+		else if (n == theirs->operand_count_visible || !same_operand(insn, &row->operands[i], &operands[n++], i))
 			return false;
-	return true;
+	}
+	return n == theirs->operand_count_visible;
+}
+
+static bool is_absent(struct sweep *sweep, const ZydisDecodedInstruction *theirs)
+{
+	const char *name = ZydisISAExtGetString(theirs->meta.isa_ext);
+	for (size_t i = 0; i < ARRAY_LEN(absent); i++)
+		if (!strcmp(absent[i].extension, name)) {
+			sweep->absent_hits[i]++;
+			return true;
+		}
+	return false;
 }
 
 static enum difference judge(struct sweep *sweep, enum decode_result result, const struct insn *insn, bool accepted,
@@ -242,14 +247,11 @@ static enum difference judge(struct sweep *sweep, enum decode_result result, con
 {
 	if (!accepted)
 		return result == DECODE_OK ? WE_ACCEPT : SAME;
-	if (result != DECODE_OK) {
-		sweep->refused[theirs->mnemonic] = true;
-		return sweep->claimed[theirs->mnemonic] ? WE_REFUSE : SAME;
-	}
+	if (result != DECODE_OK)
+		return is_absent(sweep, theirs) ? SAME : WE_REFUSE;
 	if (insn->length != theirs->length)
 		return LENGTH;
-	const struct insn_row_info *row = &insn_rows[insn->row];
-	if (!is_called(sweep, row->op, row->map >= INSN_MAP_VEX1, ZydisMnemonicGetString(theirs->mnemonic)))
+	if (!names_match(insn, ZydisMnemonicGetString(theirs->mnemonic)))
 		return OPERATION;
 	return same_operands(insn, theirs, operands) ? SAME : OPERAND;
 }
@@ -259,7 +261,7 @@ static bool is_reviewed(struct sweep *sweep, enum difference difference, enum co
 	for (size_t i = 0; i < ARRAY_LEN(reviewed); i++) {
 		const struct review *review = &reviewed[i];
 		if (review->difference == difference && (review->modes >> mode & 1) && review->map == map && opcode >= review->first &&
-		    opcode <= review->last && (!review->zydis || has_word(review->zydis, zydis))) {
+		    opcode <= review->last && (!review->zydis || names_has_word(review->zydis, zydis))) {
 			sweep->reviewed_hits[i]++;
 			return true;
 		}
@@ -282,8 +284,10 @@ static void note(struct sweep *sweep, const struct finding *new)
 		sweep->findings[sweep->finding_count++] = *new;
 }
 
-static void compare(struct sweep *sweep, enum configuration mode, unsigned map, unsigned opcode, const uint8_t *bytes, unsigned length)
+static void compare(void *context, enum insn_map map, uint8_t opcode, const uint8_t *bytes, unsigned length)
 {
+	struct sweep *sweep = context;
+	enum configuration mode = sweep->current;
 	struct insn insn;
 	ZydisDecodedInstruction theirs = {0};
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
@@ -294,109 +298,22 @@ static void compare(struct sweep *sweep, enum configuration mode, unsigned map, 
 	enum difference difference = judge(sweep, result, &insn, accepted, &theirs, operands);
 	const char *zydis = accepted ? ZydisMnemonicGetString(theirs.mnemonic) : "-";
 	sweep->compared++;
+	if (difference == SAME && result == DECODE_OK)
+		sweep->agreed[insn.row]++;
 	if (difference == SAME || is_reviewed(sweep, difference, mode, map, opcode, zydis))
 		return;
-	struct finding finding = {.difference = difference, .mode = mode, .map = (uint8_t)map, .opcode = (uint8_t)opcode, .zydis = zydis,
+	struct finding finding = {.difference = difference, .mode = mode, .map = (uint8_t)map, .opcode = opcode, .zydis = zydis,
+				  .extension = accepted ? ZydisISAExtGetString(theirs.meta.isa_ext) : "-",
 				  .ours = result == DECODE_OK ? insn_row_names[insn.row] : "-", .count = 1};
 	memcpy(finding.example, bytes, MIN(length, sizeof(finding.example)));
 	note(sweep, &finding);
 }
 
-static const char *const prefix_sets[] = {
-	"", "\x66", "\xf2", "\xf3", "\x67", "\xf0", "\x2e", "\x64", "\x66\xf2", "\x66\xf3", "\xf2\xf3", "\xf3\xf2", "\xf0\x66", "\xf0\xf3", "\xf0\xf2",
-	"\x64\x3e", "\x66\x67", "\x48", "\x40", "\x41", "\x44", "\x4f", "\x66\x48", "\xf3\x48", "\xf2\x48", "\xf3\x41", "\x48\x66", "\xf0\x48", "\x67\x4a",
-	"\xf0\x44", "\x65\x36\x67", "\x66\xf3\x4d", "\x66\xf2\x48",
-};
-
-static const uint8_t tails[][10] = {
-	{0x94, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x11},
-	{0x25, 0xf1, 0xe2, 0xd3, 0xc4, 0xb5, 0xa6, 0x97, 0x88, 0x79},
-};
-
-/* In 16 and 32-bit mode 40 to 4F are instructions, not prefixes: such sets would only shift the opcode. */
-static bool is_prefix_set_for(const char *set, enum configuration mode)
-{
-	for (; *set; set++)
-		if (mode < INTEL_64 && (*set & 0xf0) == 0x40)
-			return false;
-	return true;
-}
-
-static bool is_escape_or_prefix(enum configuration mode, unsigned map, unsigned opcode)
-{
-	static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x0f};
-	if (map == INSN_MAP_0F)
-		return opcode == 0x38 || opcode == 0x3a;
-	return map == INSN_MAP_1B && (memchr(prefixes, (int)opcode, sizeof(prefixes)) || (mode >= INTEL_64 && (opcode & 0xf0) == 0x40));
-}
-
-static void sweep_opcode(struct sweep *sweep, enum configuration mode, const char *prefixes, unsigned map, unsigned opcode)
-{
-	static const char *const escapes[] = {"", "\x0f", "\x0f\x38", "\x0f\x3a"};
-	uint8_t bytes[24];
-	unsigned start = (unsigned)strlen(prefixes), length = start + (unsigned)strlen(escapes[map]);
-	memcpy(bytes, prefixes, start);
-	memcpy(bytes + start, escapes[map], strlen(escapes[map]));
-	bytes[length++] = (uint8_t)opcode;
-	for (unsigned modrm = 0; modrm < 256; modrm++) {
-		bytes[length] = (uint8_t)modrm;
-		for (unsigned tail = 0; tail < ARRAY_LEN(tails); tail++) {
-			memcpy(bytes + length + 1, tails[tail], sizeof(tails[tail]));
-			compare(sweep, mode, map, opcode, bytes, length + 1 + sizeof(tails[tail]));
-		}
-	}
-}
-
-static void sweep_legacy(struct sweep *sweep, enum configuration mode)
-{
-	for (size_t set = 0; set < ARRAY_LEN(prefix_sets); set++)
-		for (unsigned map = INSN_MAP_1B; map <= INSN_MAP_0F3A && is_prefix_set_for(prefix_sets[set], mode); map++)
-			for (unsigned opcode = 0; opcode < 256; opcode++)
-				if (!is_escape_or_prefix(mode, map, opcode))
-					sweep_opcode(sweep, mode, prefix_sets[set], map, opcode);
-}
-
-/* The three-byte form: map, W, vvvv, L and pp; R, X, B in 64-bit mode. Then the two-byte form. */
-static void sweep_vex(struct sweep *sweep, enum configuration mode, unsigned opcode, unsigned modrm)
-{
-	static const uint8_t lasts[] = {0x78, 0x70, 0x28, 0x00, 0x7c, 0x38};
-	static const uint8_t extensions[] = {0xe0, 0xc0, 0x40, 0x00};
-	for (unsigned map = 1; map <= 3; map++)
-		for (unsigned extension = 0; extension < (mode >= INTEL_64 ? 4 : 2); extension++)
-			for (unsigned last = 0; last < ARRAY_LEN(lasts) * 8; last++) {
-				uint8_t bytes[16] = {0xc4, (uint8_t)(extensions[extension] | map),
-						     (uint8_t)(lasts[last / 8] | (last & 3) | (last & 4) << 5), (uint8_t)opcode, (uint8_t)modrm};
-				memcpy(bytes + 5, tails[0], sizeof(tails[0]));
-				compare(sweep, mode, INSN_MAP_VEX1 + map - 1, opcode, bytes, 15);
-			}
-	for (unsigned last = mode >= INTEL_64 ? 0 : 0xc0; last < 256; last++) {
-		uint8_t bytes[16] = {0xc5, (uint8_t)last, (uint8_t)opcode, (uint8_t)modrm};
-		memcpy(bytes + 4, tails[0], sizeof(tails[0]));
-		if (!(opcode & 7) || !(last & 0x7b))
-			compare(sweep, mode, INSN_MAP_VEX1, opcode, bytes, 14);
-	}
-}
-
-static void sweep_sib(struct sweep *sweep, enum configuration mode)
-{
-	for (size_t set = 0; set < ARRAY_LEN(prefix_sets); set++)
-		for (unsigned pair = 0; pair < 65536 && is_prefix_set_for(prefix_sets[set], mode); pair++) {
-			uint8_t bytes[20];
-			unsigned start = (unsigned)strlen(prefix_sets[set]);
-			memcpy(bytes, prefix_sets[set], start);
-			bytes[start] = 0x03;
-			bytes[start + 1] = (uint8_t)(pair >> 8);
-			bytes[start + 2] = (uint8_t)pair;
-			memcpy(bytes + start + 3, tails[1], sizeof(tails[1]));
-			compare(sweep, mode, INSN_MAP_1B, 0x03, bytes, start + 3 + sizeof(tails[1]));
-		}
-}
-
 static void print_finding(const struct finding *finding)
 {
 	static const char *const mode_names[] = {"16", "32", "64", "64 (AMD)"};
-	printf("%-9s mode %s map %u opcode %02x zydis %s ours %s x%lu:", difference_names[finding->difference], mode_names[finding->mode],
-	       finding->map, finding->opcode, finding->zydis, finding->ours, finding->count);
+	printf("%-9s mode %s map %u opcode %02x zydis %s (%s) ours %s x%lu:", difference_names[finding->difference], mode_names[finding->mode],
+	       finding->map, finding->opcode, finding->zydis, finding->extension, finding->ours, finding->count);
 	for (unsigned i = 0; i < 15; i++)
 		printf(" %02x", finding->example[i]);
 	putchar('\n');
@@ -404,28 +321,55 @@ static void print_finding(const struct finding *finding)
 
 static struct sweep the_sweep;
 
-/* With an argument the program also lists what Zydis knows and umbra does not claim. */
-int main(int argc, char **argv)
+static bool save(const struct sweep *sweep, const char *path)
 {
-	struct sweep *sweep = &the_sweep;
+	FILE *out = fopen(path, "w");
+	if (!out)
+		return false;
+	for (unsigned row = 0; row < INSN_ROW_COUNT; row++)
+		fprintf(out, "%s %lu\n", insn_row_names[row], sweep->agreed[row]);
+	bool good = !ferror(out);
+	return !fclose(out) && good;
+}
+
+/* Rows of the tables that nothing needs any more. */
+static unsigned count_stale(const struct sweep *sweep)
+{
 	unsigned stale = 0;
-	prepare(sweep);
-	for (unsigned mode = 0; mode < CONFIGURATION_COUNT; mode++) {
-		sweep_legacy(sweep, (enum configuration)mode);
-		sweep_sib(sweep, (enum configuration)mode);
-		for (unsigned code = 0; code < 65536; code++)
-			sweep_vex(sweep, (enum configuration)mode, code >> 8, code & 255);
-	}
-	for (unsigned i = 0; i < sweep->finding_count; i++)
-		print_finding(&sweep->findings[i]);
 	for (size_t i = 0; i < ARRAY_LEN(reviewed); i++)
 		if (!sweep->reviewed_hits[i]) {
 			printf("reviewed difference %zu no longer occurs: %s\n", i, reviewed[i].reason);
 			stale++;
 		}
-	for (unsigned m = 1; argc > 1 && m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
-		if (sweep->refused[m] && !sweep->claimed[m])
-			printf("not claimed: %s\n", ZydisMnemonicGetString((ZydisMnemonic)m));
+	for (size_t i = 0; i < ARRAY_LEN(absent); i++)
+		if (!sweep->absent_hits[i]) {
+			printf("nothing of the absent extension %s occurs\n", absent[i].extension);
+			stale++;
+		}
+	return stale;
+}
+
+int main(int argc, char **argv)
+{
+	struct sweep *sweep = &the_sweep;
+	unsigned unseen = 0;
+	if (argc != 1 && (argc != 3 || strcmp(argv[1], "--save")))
+		return fprintf(stderr, "usage: decode_sweep [--save FILE]\n"), 64;
+	prepare(sweep);
+	for (unsigned mode = 0; mode < CONFIGURATION_COUNT; mode++) {
+		sweep->current = (enum configuration)mode;
+		corpus_walk(sweep->env[mode].mode, compare, sweep);
+	}
+	for (unsigned i = 0; i < sweep->finding_count; i++)
+		print_finding(&sweep->findings[i]);
+	for (unsigned row = 0; row < INSN_ROW_COUNT; row++)
+		if (!sweep->agreed[row] && insn_rows[row].feature != FEAT_FEP) {
+			printf("no encoding of row %s is the same\n", insn_row_names[row]);
+			unseen++;
+		}
+	unsigned stale = count_stale(sweep);
+	if (argc == 3 && !save(sweep, argv[2]))
+		return fprintf(stderr, "decode_sweep: %s cannot be written\n", argv[2]), 1;
 	printf("%lu encodings compared, %lu unreviewed differences\n", sweep->compared, sweep->differences);
-	return sweep->differences || stale;
+	return sweep->differences || stale || unseen;
 }

@@ -19,6 +19,7 @@
 #define USER_DATA 0x2b
 #define GIVEN_FLAGS 0xcd5ull /* the status flags and DF */
 #define TRAP_FLAG 0x100ull
+#define ALIGNMENT_CHECK 0x40000
 
 /* A signal handler has no argument, so its work stands here. */
 static struct {
@@ -64,6 +65,9 @@ static void on_signal(int number, siginfo_t *info, void *context)
 {
 	greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
 	(void)info;
+	/* The instruction may have been a POPF that turned alignment checks on; the kernel hands them on to the handler. */
+	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandl %0, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp"
+			 ::"i"(~ALIGNMENT_CHECK) : "memory", "cc");
 	if (native.inside) {
 		leave(registers);
 	} else if (number == SIGTRAP && native.in) {

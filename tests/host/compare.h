@@ -15,9 +15,9 @@ bool undefined_result(const struct test_code *c, uint64_t rcx);
  */
 #define MASKED_MAX 60
 bool masked_table_is_right(void);
-/* NULL if they agree, else what differs: "vector", "gpr", "flags", "xmm", "st" and so on. */
+/* exact: approximations are the host's and must agree to the bit. NULL if they agree, else what differs: "vector", "gpr", "flags", "xmm", "st" and so on. */
 const char *compare_states(const struct test_code *c, const struct host_state *in, const struct host_state *expected,
-			   const struct host_state *got, bool extended);
+			   const struct host_state *got, bool extended, bool exact);
 /* Whether only undefined flags differ. */
 bool undefined_flags_differ(const struct test_code *c, const struct host_state *in, const struct host_state *expected, const struct host_state *got);
 

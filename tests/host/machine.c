@@ -19,13 +19,14 @@ struct machine {
 	bool faulted;          /* the run before left other segments behind */
 };
 
-struct machine *machine_create(struct decode_env *ret_env)
+struct machine *machine_create(bool host_fpu, struct decode_env *ret_env)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
 	struct cpu_model model;
 	if (!machine)
 		return NULL;
 	host_model(&model);
+	model.host_fpu = host_fpu;
 	*ret_env = (struct decode_env){.mode = INSN_MODE_64, .vendor = model.vendor, .features = model.features};
 	machine->corrupted_op = INSN_OP_COUNT;
 	machine->fixture = fixture_create_model(FIXTURE_LONG, MMU_TDP, &model);

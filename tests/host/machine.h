@@ -7,8 +7,11 @@
 
 struct machine;
 
-/* A processor as much like the host's as the machine can be; ret_env: how it decodes. */
-struct machine *machine_create(struct decode_env *ret_env);
+/*
+ * A processor as much like the host's as the machine can be; ret_env: how it decodes. host_fpu: with the host's approximations, so that they too
+ * agree to the bit.
+ */
+struct machine *machine_create(bool host_fpu, struct decode_env *ret_env);
 void machine_destroy(struct machine *machine);
 /* Places an instruction for the runs that follow. */
 void machine_place(struct machine *machine, const struct test_code *code);

@@ -5,11 +5,12 @@
  * comparer. Batches of EXECUTOR_BATCH states for one encoding run in a child process (executor.c) while the machine runs the batch
  * before. The first difference of an encoding is shrunk, as far as the difference stays, and printed as a case that --case takes.
  *
- * Usage: oracle [--seed N] [--count N] [--only OP] [--report FILE] [--save FILE] [--case "..."] [--seed-fault N] [--progress]
+ * Usage: oracle [--seed N] [--count N] [--only OP] [--report FILE] [--save FILE] [--case "..."] [--seed-fault N] [--fpu-host] [--progress]
  *   --count       comparisons, shared evenly among the encodings (default 2,000,000)
  *   --report      writes the encodings by count, least first, and what was seen
  *   --save        writes "encoding count" lines
  *   --seed-fault  makes one operation, chosen by N, wrong for some inputs; the bench must find it
+ *   --fpu-host    the machine's approximations are the host's and must agree to the bit
  *   --stepped N   every Nth state takes the plain handlers (default 4), the others the short ones
  */
 #include <inttypes.h>
@@ -30,7 +31,7 @@ struct options {
 	uint64_t seed, count, fault;
 	const char *only, *report, *save, *text;
 	unsigned stepped_every;
-	bool seed_fault, progress;
+	bool seed_fault, progress, host_fpu;
 };
 
 /* A batch on its way. */
@@ -79,7 +80,7 @@ static const char *try_state(struct bench *b, const struct test_code *code, cons
 	machine_place(b->machine, code);
 	if (!machine_run(b->machine, in, extended, stepped, ret_got))
 		return "ending";
-	return compare_states(code, in, ret_expected, ret_got, extended);
+	return compare_states(code, in, ret_expected, ret_got, extended, b->options->host_fpu);
 }
 
 static void print_bytes(const char *name, unsigned number, const uint8_t *bytes, unsigned size)
@@ -239,7 +240,8 @@ static void check(struct bench *b, unsigned which)
 		bool stepped = n % b->options->stepped_every == b->options->stepped_every - 1;
 		got.xsave = batch->in[n].xsave;
 		const char *what = machine_run(b->machine, &batch->in[n], batch->extended, stepped, &got)
-					   ? compare_states(&flight->code, &batch->in[n], &batch->out[n], &got, batch->extended)
+					   ? compare_states(&flight->code, &batch->in[n], &batch->out[n], &got, batch->extended,
+							    b->options->host_fpu)
 					   : "ending";
 		coverage_note(&b->coverage, flight->row, &batch->in[n], &batch->out[n]);
 		b->masked[flight->code.row->op] += undefined_flags_differ(&flight->code, &batch->in[n], &batch->out[n], &got);
@@ -411,8 +413,8 @@ static bool read_options(int argc, char **argv, struct options *ret)
 {
 	for (int n = 1; n < argc; n++) {
 		const char *name = argv[n];
-		if (!strcmp(name, "--progress")) {
-			ret->progress = true;
+		if (!strcmp(name, "--progress") || !strcmp(name, "--fpu-host")) {
+			*(name[2] == 'p' ? &ret->progress : &ret->host_fpu) = true;
 			continue;
 		}
 		if (++n == argc)
@@ -463,7 +465,7 @@ int main(int argc, char **argv)
 	struct options options = {.seed = 1, .count = 2000000, .stepped_every = 4};
 	if (!read_options(argc, argv, &options))
 		return fprintf(stderr, "usage: oracle [--seed N] [--count N] [--only OP] [--report FILE] [--save FILE] [--case \"...\"] [--seed-fault N] "
-				       "[--stepped N] [--progress]\n"), 64;
+				       "[--stepped N] [--fpu-host] [--progress]\n"), 64;
 	if (!masked_table_is_right())
 		return 1;
 	b.options = &options;
@@ -471,7 +473,7 @@ int main(int argc, char **argv)
 	b.executor = executor_create();
 	if (!b.executor)
 		return printf("oracle: skipped, the host does not give the addresses or has no XSAVE\n"), 77;
-	b.machine = machine_create(&b.generator.env);
+	b.machine = machine_create(options.host_fpu, &b.generator.env);
 	if (options.text)
 		return replay(&b, options.text);
 	choose_rows(&b);

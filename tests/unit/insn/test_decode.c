@@ -714,6 +714,11 @@ static void test_vex_fields(void **state)
 	expect_ud(M64, "c4 e3 7d 00 c1 00");
 	expect(M64, "c4 e3 fd 00 c1 00", OP_VPERMQ, 6);
 	expect(M64, "c4 e1 f1 58 c2", OP_ADDPD, 5);
+	assert_int_equal(good(M64, "c4 e3 f1 22 c2 01").opsize, 8);
+	assert_int_equal(good(M32, "c4 e3 71 22 c2 01").opsize, 4);
+	expect_ud(M32, "c4 e3 f1 22 c2 01");
+	expect_ud(M32, "c4 e3 f9 16 c2 01");
+	assert_int_equal(good(M32, "c4 e1 f9 6e c2").opsize, 4);
 	/* The 256-bit integer forms are AVX2's. */
 	struct decode_env env = without(M64, FEAT_AVX2);
 	expect_in(&env, "c5 f1 fc c1", OP_PADDB, 4);
@@ -785,6 +790,8 @@ static void test_x87(void **state)
 	expect_ud(M64, "d9 ef");
 	expect_ud(M64, "d9 e2");
 	expect(M64, "d9 d0", OP_FNOP, 2);
+	expect(M64, "d9 fe", OP_FSIN, 2);
+	expect(M64, "d9 f0", OP_F2XM1, 2);
 	expect_ud(M64, "d9 08");
 	expect(M64, "db 2d 00 00 00 00", OP_FLD, 6);
 	expect_ud(M64, "db 30");
