@@ -128,7 +128,13 @@ struct umbra_run_limits {
 	uint64_t instructions; /* retired by all processors together in this run; 0: unlimited */
 	/* Asked between turns (every few milliseconds of a busy guest): true ends the run with UMBRA_END_TIMEOUT. May be NULL. */
 	bool (*expired)(void *opaque);
-	void *opaque;
+	void *opaque;                 /* for all functions of this structure */
+	/*
+	 * Both or none: called between turns, once whenever the machine has retired so many more instructions. The run goes on as without
+	 * it, so that the call comes up to a turn late (4096 instructions; 2^20 while one processor alone has work).
+	 */
+	uint64_t checkpoint_interval;
+	void (*checkpoint)(void *opaque);
 };
 
 enum umbra_end_reason {
@@ -176,6 +182,12 @@ UMBRA_API const char *umbra_cpu_feature_name(unsigned n);
 /* Instructions retired so far by all processors, and the machine's clock in ticks of 0.5 ns. */
 UMBRA_API uint64_t umbra_vm_instructions(const struct umbra_vm *vm);
 UMBRA_API uint64_t umbra_vm_ticks(const struct umbra_vm *vm);
+
+/*
+ * A digest of the whole machine: memory, all registers of all processors, interrupt controllers, timers, devices, clock. Equal machines
+ * that ran alike have equal digests, on every host, and what differs anywhere shows. Between runs, or in a checkpoint function.
+ */
+UMBRA_API uint64_t umbra_vm_digest(const struct umbra_vm *vm);
 
 /* Writes the report on the last end for a kernel's developer: reason, faults, registers, code, page walk, screen. */
 UMBRA_API void umbra_vm_report(struct umbra_vm *vm, umbra_write_function *write, void *opaque);

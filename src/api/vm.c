@@ -241,7 +241,11 @@ static struct machine_limits translate_limits(const struct umbra_run_limits *lim
 
 	if (limits)
 		memcpy(&full, limits, MIN(limits->size, sizeof(full)));
-	return (struct machine_limits){.instructions = full.instructions, .expired = full.expired, .opaque = full.opaque};
+	bool checkpoints = full.checkpoint && full.checkpoint_interval;
+	return (struct machine_limits){
+		.instructions = full.instructions, .expired = full.expired, .opaque = full.opaque,
+		.checkpoint_interval = checkpoints ? full.checkpoint_interval : 0, .checkpoint = full.checkpoint,
+	};
 }
 
 struct umbra_end umbra_vm_run(struct umbra_vm *vm, const struct umbra_run_limits *limits)
@@ -292,6 +296,11 @@ uint64_t umbra_vm_instructions(const struct umbra_vm *vm)
 uint64_t umbra_vm_ticks(const struct umbra_vm *vm)
 {
 	return clock_now(&vm->machine->clock);
+}
+
+uint64_t umbra_vm_digest(const struct umbra_vm *vm)
+{
+	return machine_digest(vm->machine);
 }
 
 /* ---- reports ------------------------------------------------------------------------------------------------------------ */

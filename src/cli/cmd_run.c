@@ -5,6 +5,7 @@
 #include "cli/cmd_run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ struct run {
 	char *texts[MODULES_MAX];
 	unsigned module_count;
 	struct umbra_vm *vm;
-	FILE *trace;
+	FILE *trace, *digests;
 	struct timespec deadline;
 	char cpu[512];
 };
@@ -113,15 +114,26 @@ static void trace_line(void *opaque, const char *line)
 	fprintf(opaque, "%s\n", line);
 }
 
-static int open_trace(struct run *run)
+/* path NULL: standard error. */
+static int open_output(const char *path, const char *option, FILE **ret)
 {
-	const char *path = run->settings->trace_file;
-
-	run->trace = path ? fopen(path, "we") : stderr;
-	if (run->trace)
+	*ret = path ? fopen(path, "we") : stderr;
+	if (*ret)
 		return 0;
-	message_error("%s: %s; choose another file for -D", path, strerror(errno));
+	message_error("%s: %s; choose another file for %s", path, strerror(errno), option);
 	return UMBRA_ERROR_OPEN;
+}
+
+static int open_outputs(struct run *run)
+{
+	const struct settings *settings = run->settings;
+	int status = 0;
+
+	if (settings->trace_groups)
+		status = open_output(settings->trace_file, "-D", &run->trace);
+	if (!status && settings->digest_interval)
+		status = open_output(settings->digest_file, "--digest-file", &run->digests);
+	return status;
 }
 
 /* ---- the machine ------------------------------------------------------------------------------------------------------------ */
@@ -211,9 +223,7 @@ static int prepare(struct run *run)
 		status = open_modules(run);
 	if (!status)
 		status = load_image(run);
-	if (!status && run->settings->trace_groups)
-		status = open_trace(run);
-	return status;
+	return status ? status : open_outputs(run);
 }
 
 /* ---- running ---------------------------------------------------------------------------------------------------------------- */
@@ -241,6 +251,14 @@ static bool time_is_up(void *opaque)
 	return now.tv_sec > run->deadline.tv_sec || (now.tv_sec == run->deadline.tv_sec && now.tv_nsec >= run->deadline.tv_nsec);
 }
 
+static void tell_digest(void *opaque)
+{
+	const struct run *run = opaque;
+
+	terminal_flush();
+	fprintf(run->digests, "%" PRIu64 " %016" PRIx64 "\n", umbra_vm_instructions(run->vm), umbra_vm_digest(run->vm));
+}
+
 static struct umbra_end run_guest(struct run *run)
 {
 	struct umbra_run_limits limits = {
@@ -248,6 +266,8 @@ static struct umbra_end run_guest(struct run *run)
 		.instructions = run->settings->limit_instructions,
 		.expired = time_is_up,
 		.opaque = run,
+		.checkpoint_interval = run->settings->digest_interval,
+		.checkpoint = tell_digest,
 	};
 	uint32_t mask;
 
@@ -257,21 +277,31 @@ static struct umbra_end run_guest(struct run *run)
 	terminal_begin(run->vm, run->settings->serial);
 	struct umbra_end end = umbra_vm_run(run->vm, &limits);
 	terminal_end();
+	if (run->digests)
+		tell_digest(run);
 	return end;
 }
 
-static int close_trace(struct run *run)
+static int close_output(FILE **file, const char *path)
 {
-	if (!run->trace || run->trace == stderr)
+	FILE *open = *file;
+
+	*file = NULL;
+	if (!open || open == stderr)
 		return 0;
-	bool failed = ferror(run->trace);
-	FILE *trace = run->trace;
-	run->trace = NULL;
-	if (fclose(trace) || failed) {
-		message_error("%s: the trace could not be written whole; is the disk full?", run->settings->trace_file);
+	bool failed = ferror(open);
+	if (fclose(open) || failed) {
+		message_error("%s: could not be written whole; is the disk full?", path);
 		return UMBRA_ERROR_OPEN;
 	}
 	return 0;
+}
+
+static int close_outputs(struct run *run)
+{
+	int trace = close_output(&run->trace, run->settings->trace_file);
+	int digests = close_output(&run->digests, run->settings->digest_file);
+	return trace ? trace : digests;
 }
 
 static int conclude(struct run *run, const struct umbra_end *end)
@@ -280,14 +310,14 @@ static int conclude(struct run *run, const struct umbra_end *end)
 
 	if (!ending_tell(run->settings, run->vm, end, status))
 		status = status ? status : UMBRA_ERROR_OPEN;
-	int trace_status = close_trace(run);
+	int output_status = close_outputs(run);
 	if (terminal_output_error()) {
 		message_error("standard output: %s; the guest's output is incomplete", strerror(terminal_output_error()));
 		return UMBRA_ERROR_OPEN;
 	}
 	if (terminal_signal())
 		message_error("terminating on signal %d", terminal_signal());
-	return trace_status ? trace_status : status;
+	return output_status ? output_status : status;
 }
 
 static void release(struct run *run)
@@ -298,7 +328,7 @@ static void release(struct run *run)
 		free(run->texts[n]);
 	}
 	file_release(&run->kernel);
-	close_trace(run);
+	close_outputs(run);
 }
 
 int cmd_run(const struct settings *settings)

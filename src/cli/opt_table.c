@@ -142,6 +142,22 @@ static bool apply_check_mmu(struct settings *settings, const char *option, const
 	return true;
 }
 
+static bool apply_digest(struct settings *settings, const char *option, const char *value)
+{
+	uint64_t nanoseconds, instructions;
+
+	if (!value_limit(value, &nanoseconds, &instructions) || !instructions)
+		return message_false("%s %s: not a number of instructions; write it as 100M", option, value);
+	settings->digest_interval = instructions;
+	return true;
+}
+
+static bool apply_digest_file(struct settings *settings, const char *option, const char *value)
+{
+	settings->digest_file = value;
+	return true;
+}
+
 static bool apply_quiet(struct settings *settings, const char *option, const char *value)
 {
 	settings->quiet = true;
@@ -261,6 +277,8 @@ static const struct opt_row rows[] = {
 	{"timeout", NULL, "30s|5G", GROUP_RUN, apply_timeout, "end after so much time, or so many instructions"},
 	{"clock", NULL, "instructions|host", GROUP_RUN, apply_clock, "the guest's time; host: for people, no two runs are equal"},
 	{"check-mmu", NULL, "[=N]", GROUP_RUN, apply_check_mmu, "verify the MMU after every (Nth) exit"},
+	{"digest", NULL, "N", GROUP_RUN, apply_digest, "every N instructions, a line with a digest of the whole machine"},
+	{"digest-file", NULL, "FILE", GROUP_RUN, apply_digest_file, "where the digests go (standard error)"},
 	{"quiet", NULL, NULL, GROUP_RUN, apply_quiet, "no report and no screen at the end"},
 	{"json", NULL, "[=FILE]", GROUP_RUN, apply_json, "how the run ended, as one line of JSON (on standard error)"},
 

@@ -28,6 +28,8 @@ struct settings {
 	bool host_clock;      /* the guest's time is the host's */
 	uint64_t limit_nanoseconds, limit_instructions;
 	unsigned check_interval;
+	uint64_t digest_interval; /* instructions between two digests; 0: none */
+	const char *digest_file;
 	bool debug_exit, no_debug_exit;
 	bool serial;          /* the serial port is standard input and output */
 	bool debug_console;   /* so is port 0xe9 (output) */

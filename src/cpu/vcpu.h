@@ -25,6 +25,7 @@
 
 struct block_cache;
 struct block;
+struct digest;
 
 /* How the status flags are known; see flags.h. */
 enum flag_kind { FLAGS_EXPLICIT, FLAGS_ADD, FLAGS_SUB, FLAGS_LOGIC, FLAGS_INC, FLAGS_DEC };
@@ -282,6 +283,8 @@ void vcpu_registers_changed(struct vcpu *v);
 bool vcpu_has_work(const struct vcpu *v);
 /* Whether the line that MONITOR saw holds something else now. */
 bool monitor_line_changed(const struct vcpu *v);
+/* Adds the processor's whole state to a digest of the machine, between turns. */
+void vcpu_digest(const struct vcpu *v, struct digest *digest);
 /* RFLAGS with the status flags filled in. */
 uint64_t vcpu_rflags(const struct vcpu *v);
 void vcpu_set_rflags(struct vcpu *v, uint64_t rflags);

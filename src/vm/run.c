@@ -30,6 +30,7 @@ struct run {
 	uint64_t instructions_end;
 	uint64_t activity;                  /* instructions, and the weight of idle jumps */
 	uint64_t expired_check, input_check;/* activity at which to look next */
+	uint64_t checkpoint;                /* machine->instructions at which the client is to be called */
 	unsigned idle_jumps;                /* since somebody had work */
 	struct machine_cpu *cpu;            /* machine_run_cpu: the only one that runs */
 };
@@ -236,9 +237,19 @@ static void idle(struct machine *machine, struct run *run)
 	}
 }
 
+static void set_checkpoint(const struct machine *machine, struct run *run)
+{
+	uint64_t interval = run->limits->checkpoint_interval;
+	run->checkpoint = interval ? machine->instructions - machine->instructions % interval + interval : UINT64_MAX;
+}
+
 /* What the client wants to be asked now and then. False: the run is out of time. */
 static bool look_outside(struct machine *machine, struct run *run)
 {
+	if (machine->instructions >= run->checkpoint) {
+		set_checkpoint(machine, run);
+		run->limits->checkpoint(run->limits->opaque);
+	}
 	if (run->activity >= run->input_check) {
 		run->input_check = run->activity + INPUT_INTERVAL;
 		board_poll_input(machine, false);
@@ -333,6 +344,7 @@ void machine_run(struct machine *machine, const struct machine_limits *limits)
 	if (stays_ended(machine))
 		return;
 	run.expired_check = EXPIRED_INTERVAL;
+	set_checkpoint(machine, &run);
 	run_guarded(machine, &run, run_loop);
 }
 

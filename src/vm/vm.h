@@ -82,12 +82,17 @@ struct machine_limits {
 	uint64_t instructions; /* 0: unlimited */
 	bool (*expired)(void *opaque);
 	void *opaque;
+	/* Both or none: called between turns, once after each so many instructions of the machine. Turns are as without it. */
+	uint64_t checkpoint_interval;
+	void (*checkpoint)(void *opaque);
 };
 
 /* Runs all processors until machine->end says why not any longer. */
 void machine_run(struct machine *machine, const struct machine_limits *limits);
 /* Runs one processor for at most so many instructions (0: unlimited). machine->ended tells whether the machine ended meanwhile. */
 enum run_exit machine_run_cpu(struct machine *machine, unsigned index, uint64_t instructions);
+/* A digest of everything that the guest could ever come to see (digest.c): clock, memory, processors, devices. Between turns. */
+uint64_t machine_digest(const struct machine *machine);
 /* Performs the access of the last exit on the client's behalf: value is what was read. */
 void machine_answer(struct machine_cpu *cpu, uint64_t value);
 void machine_stop(struct machine *machine);

@@ -255,6 +255,18 @@ static void machine_code(struct tester *t, const uint8_t *bytes, unsigned length
 	fixture_code_at(t->machine, INSTRUCTION, page, sizeof(page));
 }
 
+/* A jump into the middle of an instruction may find the x87 or vectors, which must not remember the run before. */
+static void reset_fpu(struct vcpu *v)
+{
+	memset(v->fpu->st, 0, sizeof(v->fpu->st));
+	memset(v->fpu->vector, 0, sizeof(v->fpu->vector));
+	v->fpu->fcw = FCW_INITIAL;
+	v->fpu->fsw = 0;
+	v->fpu->ftw = 0;
+	mxcsr_write(v, MXCSR_INITIAL);
+	fpu_update_pending(v);
+}
+
 static void machine_set(struct tester *t, const struct native_state *in, const uint8_t *memory)
 {
 	struct vcpu *v = t->machine->v;
@@ -268,8 +280,7 @@ static void machine_set(struct tester *t, const struct native_state *in, const u
 	v->rip = in->rip;
 	v->halted = false;
 	v->cr2 = 0;
-	v->fpu->fsw = 0; /* a jump into the middle of an instruction may have found the x87 */
-	fpu_update_pending(v);
+	reset_fpu(v);
 	vcpu_set_rflags(v, in->rflags | FLAG_IF);
 	memcpy(t->machine->ram + SCRATCH, memory, SCRATCH_SIZE);
 }
