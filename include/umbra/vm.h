@@ -66,8 +66,8 @@ struct umbra_config {
 	uint64_t (*time)(void *opaque);
 	void (*sleep)(void *opaque, uint64_t nanoseconds);
 	/*
-	 * Transcendental functions of the x87, RCPPS and RSQRTPS: of the host's processor instead of umbra's own, which are the same on every
-	 * host. UMBRA_ERROR_USAGE where the host has none. Usual: false.
+	 * Transcendental functions of the x87, RCPPS and RSQRTPS: of the host's processor instead of umbra's own, which are the same on
+	 * every host. UMBRA_ERROR_USAGE where the host has none. Usual: false.
 	 */
 	bool host_fpu;
 };
@@ -108,7 +108,11 @@ struct umbra_image {
 	const char *cmdline;  /* NULL: none */
 	const struct umbra_module *modules; /* Linux: the archives of its initramfs, in this order */
 	unsigned module_count;
-	unsigned entry;       /* Linux: 32 or 64, the mode in which the kernel is entered; 0: 64 if it can */
+	/*
+	 * Linux: 32 or 64, the mode in which the kernel is entered; 0: 64 if it can. As wide as it is so that it does not lie in what was
+	 * padding of the structure before it had this field.
+	 */
+	uint64_t entry;
 };
 
 /* All fields empty but size, and flat_address 0x7c00. */

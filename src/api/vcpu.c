@@ -9,8 +9,8 @@
 
 #define CR4_KNOWN                                                                                                              \
 	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT |  \
-	 CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE |     \
-	 CR4_PKS)
+	 CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |               \
+	 CR4_PKE | CR4_PKS)
 #define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NX)
 
 _Static_assert((int)UMBRA_RSP == (int)REG_RSP && (int)UMBRA_R15 == (int)REG_R15, "registers have the same order");

@@ -65,9 +65,10 @@ static struct machine_config translate_config(struct umbra_vm *vm, const struct 
 		.board = config->board, .memory = config->memory, .cpus = config->cpus, .cpu = config->cpu,
 		.cpu_is_qemu = config->qemu_cpu_names, .mmu_mode = (enum mmu_mode)config->mmu, .debug_exit = config->debug_exit,
 		.unclaimed_exits = config->unclaimed_exits, .check_interval = config->check_interval,
-		.shadow_page_quota = config->shadow_page_quota, .host_fpu = config->host_fpu, .tlb_entries = config->tlb_entries, .tlb_banks = config->tlb_banks,
-		.rtc_seconds = config->rtc_seconds, .output = config->output ? output : NULL, .input = config->input ? input : NULL,
-		.time = config->time ? outside_time : NULL, .wait = config->sleep ? outside_sleep : NULL, .opaque = vm,
+		.shadow_page_quota = config->shadow_page_quota, .host_fpu = config->host_fpu, .tlb_entries = config->tlb_entries,
+		.tlb_banks = config->tlb_banks, .rtc_seconds = config->rtc_seconds, .output = config->output ? output : NULL,
+		.input = config->input ? input : NULL, .time = config->time ? outside_time : NULL,
+		.wait = config->sleep ? outside_sleep : NULL, .opaque = vm,
 	};
 }
 
@@ -140,6 +141,9 @@ struct umbra_vcpu *umbra_vm_cpu(struct umbra_vm *vm, unsigned index)
 	return index < vm->machine->count ? &vm->vcpus[index] : NULL;
 }
 
+_Static_assert(offsetof(struct umbra_image, entry) >= offsetof(struct umbra_image, module_count) + sizeof(void *),
+	       "an older client's structure ends before the field");
+
 /* ---- loading ------------------------------------------------------------------------------------------------------------ */
 
 void umbra_image_init_sized(struct umbra_image *image, size_t size)
@@ -173,7 +177,7 @@ static bool make_request(const struct umbra_image *image, struct load_module mod
 		.flat_address = image->flat_address, .cmdline = image->cmdline, .modules = modules, .module_count = image->module_count,
 	};
 	if (image->entry && image->entry != 32 && image->entry != 64)
-		return api_refuse(error, "%s: there is no entry %u; say 32 or 64", image->name, image->entry);
+		return api_refuse(error, "%s: there is no entry %llu; say 32 or 64", image->name, (unsigned long long)image->entry);
 	ret->entry = image->entry == 32 ? LOAD_ENTRY_32 : image->entry == 64 ? LOAD_ENTRY_64 : LOAD_ENTRY_AUTO;
 	if (image->kind && !image_kind_from_name(image->kind, &ret->kind))
 		return api_refuse(error, "%s: there is no kind of image called \"%s\"", image->name, image->kind);

@@ -174,8 +174,8 @@ static bool ends_block(unsigned op)
 	case OP_SYSCALL: case OP_SYSRET: case OP_SYSENTER: case OP_SYSEXIT: case OP_HLT: case OP_PAUSE: case OP_FEP:
 	case OP_UD0: case OP_UD1: case OP_UD2: case OP_IN: case OP_OUT: case OP_INS: case OP_OUTS: case OP_WRMSR: case OP_RDMSR:
 	case OP_MOV_TO_CR: case OP_MOV_FROM_CR: case OP_MOV_TO_DR: case OP_LMSW: case OP_CLTS: case OP_INVLPG: case OP_INVPCID:
-	case OP_INVD: case OP_WBINVD: case OP_WRPKRU: case OP_XSETBV: case OP_XRSTOR: case OP_XRSTORS: case OP_STI: case OP_CLI: case OP_POPF:
-	case OP_MOV_TO_SEG: case OP_POP_SEG: case OP_LSS: case OP_LDS: case OP_LES: case OP_LFS: case OP_LGS: case OP_LLDT:
+	case OP_INVD: case OP_WBINVD: case OP_WRPKRU: case OP_XSETBV: case OP_XRSTOR: case OP_XRSTORS: case OP_STI: case OP_CLI:
+	case OP_POPF: case OP_MOV_TO_SEG: case OP_POP_SEG: case OP_LSS: case OP_LDS: case OP_LES: case OP_LFS: case OP_LGS: case OP_LLDT:
 	case OP_LTR: case OP_LGDT: case OP_LIDT: case OP_MONITOR:
 	case OP_MWAIT: case OP_VMCALL: case OP_VMMCALL:
 		return true;
@@ -265,9 +265,10 @@ static enum decode_result fill_block(struct vcpu *v, struct block *block, const 
 		if (ends_block(insn_rows[decoded.row].op))
 			break;
 	}
-	if (v->code_size == 8 && block->count >= 2) {
+	block_drop_flags(v, block->insns, block->count);
+	if (block->count >= 2) {
 		struct insn *compare = &block->insns[block->count - 2]; /* a branch ends its block */
-		insn_handler *fused = block_fused_handler(compare);
+		insn_handler *fused = block_fused_handler(v, compare);
 		compare->handler = fused ? fused : compare->handler;
 	}
 	return result;

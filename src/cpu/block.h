@@ -32,8 +32,13 @@ void block_cache_set_partial(struct block_cache *cache, struct block *partial);
 
 /* The handler for an instruction that just was decoded: a fast one for its form, or exec_<op>. */
 insn_handler *block_choose_handler(const struct vcpu *v, const struct insn *i);
-/* For a comparison whose next record is a conditional branch: a handler that does both; NULL if there is none. 64-bit mode only. */
-insn_handler *block_fused_handler(const struct insn *i);
+/* For an instruction whose next record is a conditional branch: a handler that does both; NULL if there is none. */
+insn_handler *block_fused_handler(const struct vcpu *v, const struct insn *i);
+/*
+ * Gives instructions whose flags are overwritten before anything can look at them handlers that leave flags alone, and sets `flagless` in
+ * their records: such a handler must only run if the instructions behind it do.
+ */
+void block_drop_flags(const struct vcpu *v, struct insn *insns, unsigned count);
 /* The plain handler of an instruction's operation. */
 insn_handler *block_plain_handler(const struct insn *i);
 

@@ -63,6 +63,12 @@ unsigned engine_branch_unlinked(struct vcpu *v, const struct insn *terminator, u
 	return ST_JUMP;
 }
 
+unsigned engine_branch_direct_unlinked(struct vcpu *v, const struct insn *terminator, unsigned link)
+{
+	const struct insn *branch = terminator - 1;
+	return engine_branch_unlinked(v, terminator, link ? branch->imm : insn_next_rip(v, branch), link);
+}
+
 /* Where the terminator stands: code that is not 64-bit goes on at 0 behind 4 GiB. */
 static ALWAYS_INLINE uint64_t end_rip(const struct vcpu *v, const struct insn *terminator)
 {
@@ -163,8 +169,11 @@ unsigned engine_run_partial(struct vcpu *v, unsigned most, unsigned *ret_op)
 	struct block *copy = v->step_block;
 	if (copy != block) {
 		*copy = (struct block){.rip = block->rip, .mode_key = block->mode_key};
-		for (unsigned n = 0; n < count; n++)
+		for (unsigned n = 0; n < count; n++) {
 			copy->insns[n] = block->insns[n];
+			if (copy->insns[n].flagless) /* the instruction that overwrites its flags may be left out */
+				copy->insns[n].handler = block_choose_handler(v, &copy->insns[n]);
+		}
 		copy->bytes = block->insns[count].offset;
 	}
 	copy->count = (uint16_t)count;

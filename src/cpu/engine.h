@@ -115,6 +115,21 @@ static ALWAYS_INLINE unsigned engine_branch(struct vcpu *v, const struct insn *t
 	return engine_branch_unlinked(v, terminator, rip, link);
 }
 
+/*
+ * The same for a direct branch, just before its terminator, whose targets are known to be good: they are computed only if there is no
+ * link.
+ */
+unsigned engine_branch_direct_unlinked(struct vcpu *v, const struct insn *terminator, unsigned link);
+static ALWAYS_INLINE unsigned engine_branch_direct(struct vcpu *v, const struct insn *terminator, unsigned link)
+{
+#ifdef UMBRA_CHAINED
+	struct block *next = *block_link(terminator, link);
+	if (LIKELY(next))
+		return engine_enter(v, next);
+#endif
+	return engine_branch_direct_unlinked(v, terminator, link);
+}
+
 #ifdef UMBRA_CHAINED
 #define CHAIN(v, i) return (i)[1].handler((v), (i) + 1)
 #else

@@ -30,9 +30,7 @@ static bool touches_mmx(const struct insn_row_info *row)
  */
 static bool check_units(struct vcpu *v, const struct insn *i, bool mmx)
 {
-	if (!fpu_check_unit(v, i))
-		return false;
-	return !mmx || LIKELY(!(v->fpu->fsw & FSW_ES)) || raise_exception(v, VEC_MF);
+	return fpu_check_unit(v, i) && (!mmx || fpu_check_pending(v));
 }
 
 /* Operand 1 to operand 0; a register that is longer than what is moved is cleared above it. */

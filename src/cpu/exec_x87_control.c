@@ -6,14 +6,11 @@
 
 #include <string.h>
 
-#define FCW_WRITABLE 0x1f3fu /* bit 6 reads as 1 whatever is written */
-#define FCW_FIXED 0x0040u
-
 #define IMAGE_MAX 108
 
 static void set_control_word(struct vcpu *v, uint16_t word)
 {
-	v->fpu->fcw = (word & FCW_WRITABLE) | FCW_FIXED;
+	v->fpu->fcw = (word & FCW_WRITABLE) | FCW_FIXED_1; /* bit 6 reads as 1 whatever is written */
 	fpu_update_pending(v);
 }
 

@@ -1,6 +1,6 @@
 /*
- * x87 transcendental functions (SDM 1, "Transcendental Instructions"). The frame is x87.c, the approximations are in fp/; with --fpu host they are the
- * host processor's (fpu_host.c).
+ * x87 transcendental functions (SDM 1, "Transcendental Instructions"). The frame is x87.c, the approximations are in fp/; with
+ * --fpu host they are the host processor's (fpu_host.c).
  */
 #include "cpu/fpu_host.h"
 #include "cpu/x87.h"

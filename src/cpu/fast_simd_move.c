@@ -3,13 +3,14 @@
  * handler serves all operations that do the same with the same operands; what is uncommon goes to the plain handler of any of
  * them, because plain moves look at the row. So each first sees whether the unit may be used and whether the TLB knows the memory.
  */
+#include "cpu/fast.h"
 #include "cpu/vector.h"
 
 #define BLOCKED(unit) UNLIKELY(v->unit_blocked & UNIT_BLOCKED_##unit)
 
 /* Declares `host` for the memory operand, or leaves. align is a power of two; 1 for none. */
 #define REACH(kind, unit, bytes, align, plain)                                                   \
-	uint64_t gva = vector_address(v, i);                                                     \
+	uint64_t gva = fast_address(v, i);                                                     \
 	uint8_t *host = tlb_##kind##_hit(&v->hot, v->hot.bank, gva, bytes);                      \
 	if (UNLIKELY(!host) || BLOCKED(unit) || ((align) > 1 && UNLIKELY(gva & ((align) - 1))))  \
 		return exec_##plain(v, i)
@@ -445,7 +446,7 @@ static insn_handler *choose_avx(const struct insn *i, unsigned op)
 insn_handler *fast_simd_move(const struct insn *i)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
-	if (((i->flags & INSN_MEM) && !vector_simple_memory(i)) || row->unit == INSN_UNIT_MMX)
+	if (((i->flags & INSN_MEM) && !fast_simple_memory(i)) || row->unit == INSN_UNIT_MMX)
 		return NULL;
 	switch (row->op) {
 	case OP_MOVAPS: case OP_MOVAPD: case OP_MOVUPS: case OP_MOVUPD: case OP_MOVDQA: case OP_MOVDQU: case OP_LDDQU: case OP_MOVNTPS:

@@ -123,9 +123,25 @@ static uint32_t host_mxcsr_get(void)
 	__asm__ volatile("stmxcsr %0" : "=m"(value) : : "memory");
 	return value;
 }
+
+/*
+ * Fast handlers and fpu_host.c count on an x87 as FNINIT leaves it. That of a client may have another precision, or exceptions
+ * unmasked, which the guest's numbers would raise in the client.
+ */
+static void host_x87_borrow(struct vcpu *v)
+{
+	__asm__ volatile("fnstenv %0\n\tfnclex\n\tfldcw %1" : "=m"(v->host_x87) : "m"((const uint16_t){FCW_INITIAL}));
+}
+
+static void host_x87_return(const struct vcpu *v)
+{
+	__asm__ volatile("fldenv %0" : : "m"(v->host_x87));
+}
 #else
 static void host_mxcsr_set(uint32_t value) { (void)value; }
 static uint32_t host_mxcsr_get(void) { return 0; }
+static void host_x87_borrow(struct vcpu *v) { (void)v; }
+static void host_x87_return(const struct vcpu *v) { (void)v; }
 #endif
 
 static void put_into_host(const struct vcpu *v)
@@ -133,11 +149,9 @@ static void put_into_host(const struct vcpu *v)
 	host_mxcsr_set((v->fpu->mxcsr & ~MXCSR_EXCEPTIONS) | MXCSR_MASKS);
 }
 
-uint32_t mxcsr_read(struct vcpu *v)
+uint32_t mxcsr_read(const struct vcpu *v)
 {
-	if (v->mxcsr_in_host)
-		v->fpu->mxcsr |= host_mxcsr_get() & MXCSR_EXCEPTIONS;
-	return v->fpu->mxcsr;
+	return v->fpu->mxcsr | (v->mxcsr_in_host ? host_mxcsr_get() & MXCSR_EXCEPTIONS : 0);
 }
 
 void mxcsr_write(struct vcpu *v, uint32_t value)
@@ -154,11 +168,13 @@ void mxcsr_enter(struct vcpu *v)
 	v->mxcsr_in_host = true;
 	fpu_update_units(v);
 	put_into_host(v);
+	host_x87_borrow(v);
 }
 
 void mxcsr_leave(struct vcpu *v)
 {
-	mxcsr_read(v);
+	v->fpu->mxcsr = mxcsr_read(v);
 	v->mxcsr_in_host = false;
 	host_mxcsr_set(v->host_mxcsr);
+	host_x87_return(v);
 }

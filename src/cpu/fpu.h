@@ -50,10 +50,12 @@ static inline void fpu_enter_mmx(struct fpu_state *fpu)
  * MXCSR as the guest sees it. While v runs, exceptions that fast handlers met are sticky in the host's MXCSR; mxcsr_read() adds them.
  * mxcsr_write() makes a new value current (validated by the caller). Both are right outside of vcpu_run() too.
  */
-uint32_t mxcsr_read(struct vcpu *v);
+uint32_t mxcsr_read(const struct vcpu *v);
 void mxcsr_write(struct vcpu *v, uint32_t value);
-/* Called by vcpu_run() around the engine: puts the guest's rounding, DAZ and FTZ into the host's MXCSR with all exceptions masked, and
-   takes the flags out again. */
+/*
+ * Called by vcpu_run() around the engine: puts the guest's rounding, DAZ and FTZ into the host's MXCSR with all exceptions masked, and
+ * takes the flags out again. Meanwhile the host's x87 is as FNINIT leaves it; the caller's environment of both comes back.
+ */
 void mxcsr_enter(struct vcpu *v);
 void mxcsr_leave(struct vcpu *v);
 

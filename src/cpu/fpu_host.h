@@ -1,6 +1,7 @@
 /*
- * The functions whose last places are each processor's own, taken from the host's: what `--fpu host` asks for. Used by exec_x87_function.c and
- * exec_simd_fp.c in place of src/fp when vcpu.model.host_fpu is set. Such a run is the same only on hosts of one kind.
+ * The functions whose last places are each processor's own, taken from the host's: what `--fpu host` asks for. Used by
+ * exec_x87_function.c and exec_simd_fp.c in place of src/fp when vcpu.model.host_fpu is set. Such a run is the same only on hosts of
+ * one kind.
  */
 #ifndef UMBRA_CPU_FPU_HOST_H
 #define UMBRA_CPU_FPU_HOST_H

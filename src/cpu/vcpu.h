@@ -169,6 +169,7 @@ struct vcpu {
 	uint8_t unit_blocked;    /* derived: UNIT_BLOCKED_*, see fpu.h */
 	bool mxcsr_in_host;      /* between mxcsr_enter() and mxcsr_leave() */
 	uint32_t host_mxcsr;     /* the host's own value, meanwhile */
+	uint32_t host_x87[7];    /* and the environment of its x87, as FNSTENV stores it */
 	bool stepping;           /* one instruction at a time: MMIO and events are exact */
 	int64_t kick_offset;     /* what vcpu_kick() took from the budget */
 	int64_t turn_budget;     /* budget at the start of this vcpu_run() */

@@ -50,8 +50,8 @@ unsigned vector_operand_size(const struct insn *i, unsigned number)
 }
 
 /*
- * How an operand in memory must be aligned; 1: not at all (SDM 2, "Exceptions Type 1" to "Type 4"). AMD's processors do not check it for the
- * SHA instructions.
+ * How an operand in memory must be aligned; 1: not at all (SDM 2, "Exceptions Type 1" to "Type 4"). AMD's processors do not check it for
+ * the SHA instructions.
  */
 static unsigned required_alignment(const struct vcpu *v, const struct insn *i, unsigned size)
 {

@@ -69,17 +69,6 @@ static ALWAYS_INLINE vector_half *vector_halves(struct vcpu *v, unsigned number)
 	return (vector_half *)v->fpu->vector[number];
 }
 
-/* The memory operand in 64-bit mode, for forms that vector_simple_memory() accepts: 64-bit addressing, no segment base. */
-static ALWAYS_INLINE uint64_t vector_address(const struct vcpu *v, const struct insn *i)
-{
-	return v->gpr[i->base] + (v->gpr[i->index] << i->scale) + (uint64_t)i->disp;
-}
-
-static inline bool vector_simple_memory(const struct insn *i)
-{
-	return i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS;
-}
-
 /*
  * A short handler for the form, or NULL. 64-bit mode only. Each checks v->unit_blocked and leaves everything but the common case to the
  * plain handler by a tail call.

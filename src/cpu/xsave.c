@@ -214,7 +214,7 @@ void xsave_image_get(const struct vcpu *v, uint8_t *image)
 	memset(image, 0, XSAVE_IMAGE_SIZE);
 	x87_to_image(v, true, image);
 	pointers_to_image(v->fpu, true, image); /* whatever the vendor's instructions show */
-	put(image + IMAGE_MXCSR, v->fpu->mxcsr, 4);
+	put(image + IMAGE_MXCSR, mxcsr_read(v), 4);
 	put(image + IMAGE_MXCSR + 4, MXCSR_VALID, 4);
 	xmm_to_image(v, 16, image + IMAGE_XMM);
 	put(image + IMAGE_HEADER, xsave_in_use(v, 16) & xsave_supported(&v->model), 8);

@@ -23,6 +23,7 @@
 #define FADT_REVISION 6u
 #define RESET_VALUE 0x06u
 #define ACCESS_BYTE 1u /* access size of an address structure */
+#define MADT_REVISION 3u /* the first that knows x2APIC structures */
 #define XAPIC_ID_LIMIT 255u
 
 struct builder {
@@ -242,9 +243,27 @@ static void put_processor(struct builder *b, uint32_t id)
 	}
 }
 
+/* LINT1 of every processor is NMI; those with x2APIC structures are told by a structure of their own. */
+static void put_nmi(struct builder *b, bool any_x2apic)
+{
+	put(b, 4, 1);
+	put(b, 6, 1);
+	put(b, 0xff, 1);
+	put(b, 0, 2);
+	put(b, 1, 1);
+	if (!any_x2apic)
+		return;
+	put(b, 10, 1);
+	put(b, 12, 1);
+	put(b, 0, 2);
+	put(b, UINT32_MAX, 4);
+	put(b, 1, 1);
+	put(b, 0, 3);
+}
+
 static uint32_t build_madt(struct builder *b, const struct acpi_config *config)
 {
-	uint32_t gpa = table_begin(b, "APIC", 1);
+	uint32_t gpa = table_begin(b, "APIC", MADT_REVISION);
 
 	put(b, config->lapic_gpa, 4);
 	put(b, 1, 4); /* there are 8259s too */
@@ -258,11 +277,7 @@ static uint32_t build_madt(struct builder *b, const struct acpi_config *config)
 	put(b, 0, 4);
 	put_override(b, 0, 2, 0);                  /* the timer is on pin 2 */
 	put_override(b, config->sci, config->sci, 0x0d); /* SCI: level, active high */
-	put(b, 4, 1); /* LINT1 of every processor is NMI */
-	put(b, 6, 1);
-	put(b, 0xff, 1);
-	put(b, 0, 2);
-	put(b, 1, 1);
+	put_nmi(b, config->cpus > XAPIC_ID_LIMIT);
 	table_end(b);
 	return gpa;
 }

@@ -130,7 +130,7 @@ void i8042_digest(const struct i8042 *device, struct digest *digest)
 	const uint8_t values[] = {
 		device->config, device->output_port, device->last_was_command, device->command, keyboard->command, keyboard->scancode_set,
 		keyboard->last, mouse->command, mouse->resolution, mouse->rate, mouse->doubled, mouse->remote, mouse->reporting,
-		mouse->wrap, mouse->last,
+		mouse->wrap, mouse->last, device->output,
 	};
 	DIGEST(digest, values);
 	DIGEST(digest, device->ram);

@@ -124,11 +124,14 @@ static void matched(struct hpet_timer *timer)
 	}
 }
 
-/* When a comparator that may interrupt is met next. One whose line is high has nothing to add. */
+/*
+ * When a comparator that may interrupt is met next, from what it has seen on: a clock from outside goes on while we reckon. One
+ * whose line is high has nothing to add.
+ */
 static void schedule(struct hpet_timer *timer)
 {
 	const struct hpet *hpet = timer->hpet;
-	uint64_t counts = counter_now(hpet) - hpet->counter, before = distance(timer);
+	uint64_t counts = timer->seen - hpet->counter, before = distance(timer);
 	uint64_t limit = (CLOCK_NEVER - 1 - hpet->since) / TICKS_PER_COUNT;
 
 	if (repeats(timer) && before < HPET_MINIMUM_PERIOD && (timer->period & width(timer)) < HPET_MINIMUM_PERIOD)

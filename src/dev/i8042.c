@@ -44,9 +44,9 @@ static void put(struct i8042 *device, uint8_t value, bool is_mouse)
 static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
 {
 	struct i8042 *device = opaque;
-	uint8_t value = device->queue[device->queue_head].value;
 
 	if (device->queue_count) {
+		device->output = device->queue[device->queue_head].value;
 		device->queue_head = (device->queue_head + 1) % I8042_QUEUE_SIZE;
 		device->queue_count--;
 		/* The next byte raises its line anew. */
@@ -54,7 +54,7 @@ static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
 		irq_set(&device->mouse_irq, false);
 		update_irq(device);
 	}
-	return value;
+	return device->output;
 }
 
 static uint64_t status_read(void *opaque, uint64_t offset, unsigned size)
@@ -185,7 +185,7 @@ void i8042_reset(struct i8042 *device)
 	device->output_port = 0xcc | OUTPUT_NOT_RESET | OUTPUT_A20;
 	device->last_was_command = false;
 	device->command = 0;
-	device->queue_head = device->queue_count = 0;
+	device->queue_head = device->queue_count = device->output = 0;
 	memset(device->ram, 0, sizeof(device->ram));
 	ps2_keyboard_reset(&device->keyboard);
 	ps2_mouse_reset(&device->mouse);

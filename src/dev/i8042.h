@@ -30,6 +30,7 @@ struct i8042 {
 	uint8_t command;          /* the controller's command that waits for its argument, or 0 */
 	struct ps2_keyboard keyboard;
 	struct ps2_mouse mouse;
+	uint8_t output;           /* what the data port showed last; it stays there while the queue is empty */
 	struct i8042_byte queue[I8042_QUEUE_SIZE];
 	unsigned queue_head, queue_count;
 };

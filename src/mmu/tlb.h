@@ -47,20 +47,33 @@ struct mmu_hot {
 /* A bank that is always empty and never written: what banks[] and override may point to. */
 struct tlb_bank *tlb_empty_bank(void);
 
+/* The host address is never NULL; saying so spares callers a second test. */
+static ALWAYS_INLINE uint8_t *tlb_host(uint64_t gva, const struct tlb_entry *entry)
+{
+	uintptr_t host = (uintptr_t)gva + entry->add;
+	if (!host)
+		__builtin_unreachable();
+	return (uint8_t *)host;
+}
+
 /*
- * The hit path. size is 1 to 64. An access that crosses a page never hits: its last byte's page is another than the tag of the
+ * The hit path. size is 1 to PAGE_SIZE. An access that crosses a page never hits: its last byte's page is another than the tag of the
  * entry that its first byte selects, because neighbouring pages never select the same entry.
  */
 static ALWAYS_INLINE uint8_t *tlb_read_hit(const struct mmu_hot *hot, const struct tlb_bank *bank, uint64_t gva, unsigned size)
 {
 	const struct tlb_entry *entry = &bank->read[(gva >> PAGE_SHIFT) & hot->index_mask];
-	return LIKELY(((gva + size - 1) & PAGE_MASK) == entry->tag) ? (uint8_t *)(uintptr_t)(gva + entry->add) : NULL;
+	if (UNLIKELY(((gva + size - 1) & PAGE_MASK) != entry->tag))
+		return NULL;
+	return tlb_host(gva, entry);
 }
 
 static ALWAYS_INLINE uint8_t *tlb_write_hit(const struct mmu_hot *hot, const struct tlb_bank *bank, uint64_t gva, unsigned size)
 {
 	const struct tlb_entry *entry = &bank->write[(gva >> PAGE_SHIFT) & hot->index_mask];
-	return LIKELY(((gva + size - 1) & PAGE_MASK) == entry->tag) ? (uint8_t *)(uintptr_t)(gva + entry->add) : NULL;
+	if (UNLIKELY(((gva + size - 1) & PAGE_MASK) != entry->tag))
+		return NULL;
+	return tlb_host(gva, entry);
 }
 
 /* Host address of the code byte at rip, or NULL. */

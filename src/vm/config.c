@@ -2,7 +2,6 @@
 #include "vm/config.h"
 
 #include "cpu/fpu_host.h"
-
 #include "dev/rtc.h"
 
 #define MIB (1ull << 20)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/fpu.h"
+
 static const struct {
 	const char *name;
 	int exit_status;
@@ -70,6 +72,8 @@ void machine_end(struct machine *machine, enum machine_end_reason reason, uint64
 void machine_end_bug(struct machine *machine, const char *file, int line, const char *what)
 {
 	struct machine_end end = {.reason = END_BUG, .exit_status = ends[END_BUG].exit_status, .vcpu = last_vcpu(machine)};
+	if (machine->running && machine->running->v->mxcsr_in_host)
+		mxcsr_leave(machine->running->v); /* the caller goes on and has numbers of its own */
 	snprintf(end.text, sizeof(end.text), "a bug in umbra, please report it: %s:%d: %s", file, line, what);
 	machine->end = end;
 	machine->ended = machine->dead = true;

@@ -31,18 +31,30 @@ static enum decode_result decode_copy(const struct decode_env *env, const uint8_
 	return result;
 }
 
+/* Of vectors it is their length; of everything else at most 4 outside of 64-bit mode, unless the row knows better. */
+static void check_opsize(const struct decode_env *env, const struct insn *insn)
+{
+	const struct insn_row_info *row = &insn_rows[insn->row];
+	if (row->opsize_rule == OPSIZE_X) {
+		REQUIRE(insn->opsize == (row->unit == INSN_UNIT_MMX ? 8 : insn->vex_l ? 32 : 16));
+		return;
+	}
+	REQUIRE(insn->opsize == 1 || insn->opsize == 2 || insn->opsize == 4 || insn->opsize == 8);
+	REQUIRE(env->mode == INSN_MODE_64 || insn->opsize <= 4 || row->opsize_rule == OPSIZE_8);
+}
+
 static void check_insn(const struct decode_env *env, const struct insn *insn, unsigned available)
 {
 	REQUIRE(insn->length >= 1 && insn->length <= INSN_MAX_LENGTH && insn->length <= available);
 	REQUIRE(insn->row < INSN_ROW_COUNT);
-	REQUIRE(insn->opsize == 1 || insn->opsize == 2 || insn->opsize == 4 || insn->opsize == 8);
+	check_opsize(env, insn);
 	REQUIRE(insn->addrsize == 2 || insn->addrsize == 4 || insn->addrsize == 8);
 	REQUIRE(insn->base <= REG_ZERO && insn->index <= REG_ZERO && insn->scale <= 3 && insn->seg < SEG_COUNT);
-	REQUIRE(insn->reg < 16 || (insn->reg >= 20 && insn->reg < 24));
-	REQUIRE(insn->rm < 16 || (insn->rm >= 20 && insn->rm < 24));
-	REQUIRE(insn->vvvv < 16 && insn->vex_l < 2);
+	unsigned registers = env->mode == INSN_MODE_64 ? 16 : 8;
+	REQUIRE(insn->reg < registers || (insn->reg >= 20 && insn->reg < 24));
+	REQUIRE(insn->rm < registers || (insn->rm >= 20 && insn->rm < 24));
+	REQUIRE(insn->vvvv < registers && insn->vex_l < 2);
 	REQUIRE(feature_in(&env->features, (enum feature)insn_rows[insn->row].feature));
-	REQUIRE(env->mode == INSN_MODE_64 || (insn->opsize <= 4 || insn_rows[insn->row].opsize_rule == OPSIZE_8));
 	REQUIRE(!(insn->flags & INSN_LOCK) || (insn->flags & INSN_MEM));
 }
 

@@ -138,7 +138,7 @@ static bool store(struct machine *machine, bool extended, struct host_state *ret
 	return true;
 }
 
-/* The seeded fault: one bit of whatever the instruction changed first. */
+/* The seeded fault: one bit of whatever the instruction changed first, of a register if it changed nothing. */
 static void corrupt(const struct host_state *in, struct host_state *out)
 {
 	uint64_t sum = 0;
@@ -160,8 +160,10 @@ static void corrupt(const struct host_state *in, struct host_state *out)
 		out->window[HOST_WINDOW_SIZE - 1] ^= 1;
 	else if (out->xsave.fsw != in->xsave.fsw)
 		out->xsave.st[0].mantissa ^= 1;
+	else if (in->rflags != out->rflags)
+		out->rflags ^= FLAG_CF;
 	else
-		out->rflags ^= in->rflags != out->rflags ? FLAG_CF : 0;
+		out->gpr[REG_RAX] ^= 4;
 }
 
 unsigned machine_corrupt(struct machine *machine, uint64_t seed, const uint16_t *rows, unsigned row_count)

@@ -577,9 +577,9 @@ static void random_image(uint64_t *seed, uint8_t *image)
 
 /*
  * The host tracks what is in use less finely: a component that it stored and we did not must be in its initial configuration, and is
- * left out of the comparison.
+ * left out of the comparison. IMAGE_BYTES: there is no difference.
  */
-static void compare_images(unsigned way, const uint8_t *host, const uint8_t *guest, const uint8_t *mask_of_mxcsr)
+static unsigned first_difference(unsigned way, const uint8_t *host, const uint8_t *guest, const uint8_t *mask_of_mxcsr)
 {
 	uint8_t h[IMAGE_BYTES], g[IMAGE_BYTES];
 	memcpy(h, host, sizeof(h));
@@ -599,9 +599,16 @@ static void compare_images(unsigned way, const uint8_t *host, const uint8_t *gue
 	}
 	if (way == 5)
 		h[512] = g[512];
-	for (unsigned n = 0; n < IMAGE_BYTES; n++)
-		if (h[n] != g[n])
-			fail_msg("way %u byte %u: the host has %02x, the guest %02x", way, n, h[n], g[n]);
+	unsigned same = 0;
+	while (same < IMAGE_BYTES && h[same] == g[same])
+		same++;
+	return same;
+}
+
+static void clear_area(uint8_t *area)
+{
+	memset(area, 0xcc, IMAGE_BYTES);
+	memset(area + 512, 0, 64);
 }
 
 static void same_as_the_host(void **state)
@@ -616,15 +623,21 @@ static void same_as_the_host(void **state)
 	for (unsigned n = 0; n < 70000; n++) {
 		unsigned way = n % 7;
 		random_image(&seed, in);
-		memset(out, 0xcc, IMAGE_BYTES);
-		memset(out + 512, 0, 64);
+		clear_area(out);
 		poke(&g, AREA, in, IMAGE_BYTES);
 		poke(&g, AREA + 0x1000, out, IMAGE_BYTES);
 		memset(g.v->fpu->vector, 0, sizeof(g.v->fpu->vector)); /* FXRSTOR leaves the upper halves alone */
-		host_load_and_save(way, in, out, 7);
 		guest_load_and_save(&g, way, 7);
 		assert_true(mem_read(&g.space, 0, AREA + 0x1000, back, IMAGE_BYTES));
-		compare_images(way, out, back, mask_of_mxcsr);
+		/* Where the host's kernel switches tasks between the two instructions, their selectors are lost. That does not happen twice. */
+		unsigned same = 0;
+		for (unsigned attempt = 0; attempt < 4 && same < IMAGE_BYTES; attempt++) {
+			clear_area(out);
+			host_load_and_save(way, in, out, 7);
+			same = first_difference(way, out, back, mask_of_mxcsr);
+		}
+		if (same < IMAGE_BYTES)
+			fail_msg("way %u byte %u: the host has %02x, the guest %02x", way, same, out[same], back[same]);
 	}
 	guest_stop(&g);
 }

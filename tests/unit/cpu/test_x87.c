@@ -566,6 +566,15 @@ static void error_line(void **unused)
 	assert_int_equal(fixture_run_to_halt(f, 100), RUN_HALT);
 	assert_int_equal(fpu_top(f->v->fpu), 5);
 	assert_int_equal(line.lowered, 0);
+	/* So does one that moves an MMX register without being of that unit: MOVQ2DQ XMM0, MM0. */
+	FIXTURE_CODE_BYTES(f, 0xf3, 0x0f, 0xd6, 0xc0, 0xf4);
+	f->v->halted = false;
+	f->v->rip = FIXTURE_CODE;
+	f->v->cr4 |= CR4_OSFXSR;
+	vcpu_registers_changed(f->v);
+	f->v->fpu->st[0].mantissa = 0x1122334455667788ull;
+	assert_int_equal(fixture_run_to_halt(f, 100), RUN_HALT);
+	assert_memory_equal(f->v->fpu->vector[0], &f->v->fpu->st[0].mantissa, 8);
 	FIXTURE_CODE_BYTES(f, 0xdb, 0xe2, 0xf4);
 	f->v->halted = false;
 	f->v->rip = FIXTURE_CODE;
@@ -625,6 +634,33 @@ static void vendors_of_fcomi(void **unused)
 	}
 }
 
+#if defined(__x86_64__)
+/*
+ * A caller may have another precision on its own x87, and exceptions unmasked. Neither meets the guest's numbers, and the guest's flags
+ * do not meet the caller, who finds everything as it was.
+ */
+static void callers_x87(void **unused)
+{
+	/* FLD1; FLDPI; FDIVP; FLDZ; FLD1; FDIVRP: 1 / pi with 64 bits, and a division by zero that the guest has masked */
+	static const uint8_t code[] = {0xd9, 0xe8, 0xd9, 0xeb, 0xde, 0xf9, 0xd9, 0xee, 0xd9, 0xe8, 0xde, 0xf1, 0xf4};
+	const uint16_t single_unmasked = 0x0040, initial = FCW_INITIAL;
+	struct fixture *f = fixture_create(FIXTURE_LONG, MMU_TDP);
+	struct { uint32_t control, status, rest[5]; } environment;
+	start(f, CR0_NE);
+	fixture_code(f, code, sizeof(code));
+	__asm__ volatile("fldcw %0" : : "m"(single_unmasked));
+	enum run_exit exit = fixture_run(f, 100);
+	__asm__ volatile("fnstenv %0\n\tfnclex\n\tfldcw %1" : "=m"(environment) : "m"(initial));
+	assert_int_equal(exit, RUN_HALT);
+	assert_int_equal((uint16_t)environment.control, single_unmasked);
+	assert_int_equal(environment.status & (FSW_EXCEPTIONS | FSW_ES), 0);
+	assert_int_equal(f->v->fpu->fsw & FSW_EXCEPTIONS, FP_PRECISION | FP_DIVIDE);
+	assert_int_equal(x87_get(f->v->fpu, 1).mantissa, 0xa2f9836e4e44152aull);
+	assert_int_equal(x87_get(f->v->fpu, 0).exponent, 0x7fff);
+	fixture_destroy(f);
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
@@ -634,6 +670,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 #if defined(__x86_64__)
 		cmocka_unit_test(every_encoding),
+		cmocka_unit_test(callers_x87),
 #endif
 		cmocka_unit_test(layouts),
 		cmocka_unit_test(images_return),

@@ -138,15 +138,17 @@ static void test_many_processors(void **state)
 {
 	build(1024);
 	uint32_t madt = u32(u32(0xf0010) + 36 + 4), end = madt + u32(madt + 4);
-	unsigned local = 0, x2 = 0, io = 0;
+	unsigned local = 0, x2 = 0, io = 0, x2_nmi = 0;
 	for (uint32_t at = madt + 44; at < end; at += memory[at + 1]) {
 		assert_true(memory[at + 1] >= 2);
 		local += memory[at] == 0;
 		x2 += memory[at] == 9;
+		x2_nmi += memory[at] == 10 && u32(at + 4) == UINT32_MAX && memory[at + 8] == 1;
 		io += memory[at] == 1;
 	}
 	assert_int_equal(local, 255);
 	assert_int_equal(x2, 769);
+	assert_int_equal(x2_nmi, 1);
 	assert_int_equal(io, 1);
 }
 

@@ -258,12 +258,33 @@ static void test_against_counting(void **state)
 	}
 }
 
+static uint64_t creeping(void *opaque)
+{
+	return *(uint64_t *)opaque += 5 * COUNT;
+}
+
+/* A clock that goes on at every look, as one from outside does: the deadline is that of the comparator all the same. */
+static void test_moving_clock(void **state)
+{
+	struct bench b;
+	uint64_t elapsed = 0;
+	setup(&b);
+	put(&b, TIMER(0), ENABLE | 20u << 9);
+	put(&b, CONFIG, 1);
+	b.clock.elapsed = creeping;
+	b.clock.opaque = &elapsed;
+	put(&b, COMPARATOR(0), 100000);
+	b.clock.elapsed = NULL;
+	assert_int_equal(clock_next_deadline(&b.clock), 12345 + 100000 * COUNT);
+	hpet_finish(&b.hpet);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identity), cmocka_unit_test(test_counter), cmocka_unit_test(test_one_shot),
 		cmocka_unit_test(test_periodic), cmocka_unit_test(test_level), cmocka_unit_test(test_hostile_periods),
-		cmocka_unit_test(test_against_counting),
+		cmocka_unit_test(test_against_counting), cmocka_unit_test(test_moving_clock),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,7 @@ static void test_commands(void **state)
 	assert_int_equal(i8042_command_ops.read(&device, 0, 1), 0x1d);
 	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0x55);
 	assert_int_equal(i8042_command_ops.read(&device, 0, 1) & 1, 0);
+	assert_int_equal(i8042_data_ops.read(&device, 0, 1), 0x55); /* the last byte stays */
 	i8042_command_ops.write(&device, 0, 1, 0x60);
 	i8042_data_ops.write(&device, 0, 1, 0x45);
 	i8042_command_ops.write(&device, 0, 1, 0x20);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/bug.h"
+#include "cpu/fpu.h"
 #include "vm/board.h"
 #include "vm/vm.h"
 
@@ -315,8 +316,11 @@ static void a_bug_kills_one_machine(void **state)
 #else
 	struct journal first, second;
 	struct machine *dead = create(1, "\xe6\x51\xe6\x50\xf4", 5, &first), *alive = create(1, "\xe6\x50\xf4", 3, &second);
+	volatile double three = 3.0, third = 1.0 / three;
 
+	mxcsr_write(dead->cpus[0].v, MXCSR_INITIAL | FP_UP << MXCSR_RC_SHIFT);
 	run(dead, 0);
+	assert_true(1.0 / three == third); /* the guest's rounding is not left to the caller */
 	assert_int_equal(dead->end.reason, END_BUG);
 	assert_int_equal(dead->end.exit_status, 70);
 	assert_non_null(strstr(dead->end.text, "the journal is full"));
