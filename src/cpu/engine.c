@@ -92,7 +92,7 @@ FAST_HANDLER(exec_resync)
 {
 	struct block *block = block_of(i);
 	v->budget += block->count - i->slot;
-	v->rip = block->rip + i->offset;
+	v->rip = end_rip(v, i); /* the terminator is poisoned like the others */
 	return ST_STOP;
 }
 

@@ -487,6 +487,11 @@ static void test_rip_wraps_at_4_gib(void **state)
 		assert_int_equal(fixture_run(f, n), RUN_BUDGET);
 		assert_int_equal(f->v->rip, (uint32_t)(0xfffffffe + n));
 	}
+	/* A last instruction that stores to itself: mov byte [ffffffffh], 90h. */
+	fixture_code_at(f, 0xfffffff9, (const uint8_t[]){0xc6, 0x05, 0xff, 0xff, 0xff, 0xff, 0x90}, 7);
+	f->v->rip = 0xfffffff9;
+	assert_int_equal(fixture_run(f, 2), RUN_BUDGET);
+	assert_int_equal(f->v->rip, 1);
 	fixture_destroy(f);
 }
 
