@@ -1,6 +1,8 @@
 /* The machine of the hostile guests, see hostile_guest.h. */
 #include "hostile_guest.h"
 
+#include "cpu/fpu.h"
+
 #define EXITS_MAX 500 /* in a row without an instruction retired: more than IO_REPLY_MAX */
 
 struct guest_totals totals;
@@ -265,14 +267,17 @@ static void check_segments(const struct vcpu *v)
 /* Everything derived is what it would be if it were derived now. */
 static void check_derived(struct vcpu *v)
 {
-	struct vcpu *was = malloc(sizeof(*was));
-	REQUIRE(was);
-	memcpy(was, v, sizeof(*was));
+	enum cpu_mode mode = v->mode;
+	uint32_t mode_key = v->mode_key;
+	uint8_t cpl = v->cpl, code_size = v->code_size, stack_size = v->stack_size, flat_read = v->flat_read, flat_write = v->flat_write;
+	uint8_t unit_blocked = v->unit_blocked;
+	enum tlb_class tlb_class = v->hot.tlb_class;
+	const struct tlb_bank *bank = v->hot.bank;
 	vcpu_update_mode(v);
-	REQUIRE(was->mode == v->mode && was->cpl == v->cpl && was->code_size == v->code_size && was->stack_size == v->stack_size);
-	REQUIRE(was->mode_key == v->mode_key && was->flat_read == v->flat_read && was->flat_write == v->flat_write);
-	REQUIRE(was->hot.tlb_class == v->hot.tlb_class && was->hot.bank == v->hot.bank);
-	free(was);
+	fpu_update_units(v);
+	REQUIRE(mode == v->mode && cpl == v->cpl && code_size == v->code_size && stack_size == v->stack_size);
+	REQUIRE(mode_key == v->mode_key && flat_read == v->flat_read && flat_write == v->flat_write && unit_blocked == v->unit_blocked);
+	REQUIRE(tlb_class == v->hot.tlb_class && bank == v->hot.bank);
 }
 
 void check_state(struct guest *g)
