@@ -3,8 +3,8 @@
  * result is put into a register. A short handler does the common case of one form and leaves everything else to the plain handler of
  * its operation, by a tail call and before anything was changed.
  *
- * There are three ways to reach memory, chosen when a block is made: MEM and SEGMENT in 64-bit mode, without a segment base and with that of
- * FS or GS; FLAT in other modes with 32-bit addresses, if the segment turns out to be flat.
+ * There are three ways to reach memory, chosen when a block is made: MEM and SEGMENT in 64-bit mode, without a segment base and with
+ * that of FS or GS; FLAT in other modes with 32-bit addresses, if the segment turns out to be flat.
  */
 #ifndef UMBRA_CPU_FAST_H
 #define UMBRA_CPU_FAST_H

@@ -282,7 +282,8 @@ enum step_form { STEP_REGISTER, STEP_FLAGLESS, STEP_MEMORY, STEP_LOCKED, STEP_CO
 insn_handler *fast_step(const struct vcpu *v, const struct insn *i, unsigned op, bool flagless)
 {
 	static insn_handler *const handlers[4][STEP_COUNT][REACH_COUNT][4] = {
-		STEP_FORMS(INC, STEP_SIZES(INC)), STEP_FORMS(DEC, STEP_SIZES(DEC)), STEP_FORMS(NEG, STEP_SIZES(NEG)), STEP_FORMS(NOT, {{NULL}})};
+		STEP_FORMS(INC, STEP_SIZES(INC)), STEP_FORMS(DEC, STEP_SIZES(DEC)), STEP_FORMS(NEG, STEP_SIZES(NEG)),
+		STEP_FORMS(NOT, {{NULL}})};
 	bool memory = i->flags & INSN_MEM;
 	unsigned reach = memory ? fast_reach(v, i) : 0;
 	if (insn_rows[i->row].operands[0].kind != OPERAND_E || reach == REACH_COUNT || (i->opsize == 1 && fast_high_byte(i)))

@@ -288,7 +288,8 @@ SCAN(LZCNT)
 
 insn_handler *fast_bits(const struct vcpu *v, const struct insn *i, unsigned op)
 {
-	static insn_handler *const handlers[4][REACH_COUNT + 1][2] = {SCAN_NAMES(BSF), SCAN_NAMES(BSR), SCAN_NAMES(TZCNT), SCAN_NAMES(LZCNT)};
+	static insn_handler *const handlers[4][REACH_COUNT + 1][2] = {
+		SCAN_NAMES(BSF), SCAN_NAMES(BSR), SCAN_NAMES(TZCNT), SCAN_NAMES(LZCNT)};
 	bool memory = i->flags & INSN_MEM;
 	unsigned form = memory ? fast_reach(v, i) : REACH_COUNT;
 	if (i->opsize < 4 || (memory && form == REACH_COUNT))

@@ -158,9 +158,9 @@ static void print_introduction(const struct row *rows)
 		unseen += !rows[n].native && !rows[n].signals;
 	}
 	printf("# Instructions\n\n"
-	       "Every encoding that umbra executes: %zu rows of `src/insn/table.def`, from which `mkdoc` writes this page. The columns are\n"
-	       "those of the table (its head explains the words); bytes are given as map and opcode. `tests/run` fails when this page is\n"
-	       "not what the table says.\n\n"
+	       "Every encoding that umbra executes: %zu rows of `src/insn/table.def`, from which `mkdoc` writes this page. The columns\n"
+	       "are those of the table (its head explains the words); bytes are given as map and opcode. `tests/run` fails when this\n"
+	       "page is not what the table says.\n\n"
 	       "The last columns count what has been compared with other implementations:\n\n"
 	       "- *host*: comparisons with the host processor by the oracle bench (`tests/host/oracle`), %llu in all;\n"
 	       "- *faulting*: the same by signals, with branches, strings and the stack (`tests/compare/native`), %llu in all;\n"
@@ -175,7 +175,8 @@ static void print_page(const struct row *rows)
 	print_introduction(rows);
 	for (size_t u = 0; u < sizeof(units) / sizeof(units[0]); u++) {
 		printf("\n## %s\n\n"
-		       "| row | bytes | prefixes | ModRM | operands | modes | attributes | feature | SVM | VMX | host | faulting | decoded |\n"
+		       "| row | bytes | prefixes | ModRM | operands | modes | attributes | feature | SVM | VMX "
+		       "| host | faulting | decoded |\n"
 		       "|---|---|---|---|---|---|---|---|---|---|--:|--:|--:|\n",
 		       units[u].title);
 		for (size_t n = 0; n < ROW_COUNT; n++)
@@ -198,7 +199,8 @@ int main(int argc, char **argv)
 	memcpy(rows, table, sizeof(table));
 	bool good = read_counts(rows, argv[1], "host.txt", offsetof(struct row, native)) &&
 		    read_counts(rows, argv[1], "native.txt", offsetof(struct row, signals)) &&
-		    read_counts(rows, argv[1], "decoded.txt", offsetof(struct row, lengths)) && read_models(rows, argv[1]) && check_rows(rows);
+		    read_counts(rows, argv[1], "decoded.txt", offsetof(struct row, lengths)) && read_models(rows, argv[1]) &&
+		    check_rows(rows);
 	if (good)
 		print_page(rows);
 	free(rows);
