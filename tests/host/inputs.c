@@ -302,7 +302,8 @@ static bool aim_memory(struct generator *g, struct test_code *c, bool first, str
 		target &= ~15ull, offset &= ~15u;
 	if (is_bit_offset(c)) {
 		s->gpr[c->insn.reg] = (s->gpr[c->insn.reg] & ~size_mask(c->insn.opsize)) | random_below(g, 8u * c->insn.opsize);
-		if (random_percent(g, 50) && c->insn.opsize == 8) /* a bit string that reaches to the left of the operand, still in the window */
+		/* A bit string that reaches to the left of the operand, still in the window; a patched operand does not lie at `offset`. */
+		if (!patched && c->insn.opsize == 8 && random_percent(g, 50))
 			s->gpr[c->insn.reg] = 0 - (uint64_t)random_below(g, 8 * offset + 1);
 	}
 	for (unsigned n = 0; patched && n < HOST_WINDOW_SIZE; n += 32)
