@@ -2,7 +2,7 @@
  * Compares integer instructions with the processor that runs this program. Encodings are generated from the rows of the
  * instruction table; each runs natively (native_run.c) and in a machine of one processor at CPL 3 over the same addresses: once
  * as a block with the short handlers and a warm TLB, once one instruction at a time, which takes the plain handlers. Registers, the
- * flags that are defined, memory and the fault are compared. Then the same for 32-bit code.
+ * flags that are defined, memory and the fault are compared. Then the same for 32- and 16-bit code.
  *
  * A second part runs random sequences in the machine only: whole, stepped, and with odd budgets; all must end alike.
  *
@@ -57,7 +57,8 @@ struct tester {
 	uint8_t base_memory[SCRATCH_SIZE], native_memory[SCRATCH_SIZE];
 	uint16_t rows[INSN_ROW_COUNT];
 	unsigned row_count;
-	bool narrow; /* 32-bit code */
+	bool narrow;        /* 16- or 32-bit code */
+	uint16_t selector;  /* of the host's 16-bit code segment, based at CODE; 0: it has none */
 	unsigned long cases, faults, differences, accepted;
 	unsigned long undefined[INSN_OP_COUNT], per_op[INSN_OP_COUNT], per_row[INSN_ROW_COUNT];
 };
@@ -219,6 +220,8 @@ static bool generate_inputs(struct tester *t, struct test_case *c)
 		c->in.gpr[REG_RCX] = random_below(&t->generator, 70);
 	c->in.rip = INSTRUCTION;
 	c->in.compatibility = t->narrow;
+	c->in.selector = t->generator.env.mode == INSN_MODE_16 ? t->selector : 0;
+	c->in.rip -= c->in.selector ? CODE : 0;
 	c->in.rflags = (random_next(&t->generator) & FLAGS_GIVEN) | FLAG_FIXED_1;
 	if (!prepare_operation(t, c, target))
 		return false;
@@ -273,7 +276,9 @@ static void machine_set(struct tester *t, const struct native_state *in, const u
 	fixture_set_user(t->machine, true);
 	if (in->compatibility) {
 		v->seg[SEG_CS].selector = 0x33;
-		v->seg[SEG_CS].attr = 0xc0fb;
+		v->seg[SEG_CS].attr = in->selector ? 0x00fb : 0xc0fb;
+		v->seg[SEG_CS].base = in->selector ? CODE : 0;
+		v->seg[SEG_CS].limit = in->selector ? 0xffff : 0xffffffff;
 		vcpu_update_mode(v);
 	}
 	memcpy(v->gpr, in->gpr, sizeof(in->gpr));
@@ -492,10 +497,10 @@ static void run_sequence(struct tester *t)
 
 /* ---- setting up --------------------------------------------------------------------------------------------------------- */
 
-static void choose_rows(struct tester *t, const char *only, bool narrow)
+static void choose_rows(struct tester *t, const char *only, enum insn_mode mode)
 {
-	t->narrow = narrow;
-	t->generator.env.mode = narrow ? INSN_MODE_32 : INSN_MODE_64;
+	t->narrow = mode != INSN_MODE_64;
+	t->generator.env.mode = mode;
 	t->row_count = 0;
 	for (unsigned n = 0; n < INSN_ROW_COUNT; n++) {
 		const struct insn_row_info *row = &insn_rows[n];
@@ -548,21 +553,22 @@ static bool save_counts(const struct tester *t, const char *path)
 	return fclose(out) == 0;
 }
 
-/* Linux without support for 32-bit programs gives no such segment: a single NOP tells. */
-static bool host_runs_32_bit(struct tester *t)
+/* Linux without support for 32-bit programs or for segments of their own gives no such code: INC AX tells, which is a REX prefix elsewhere. */
+static bool host_runs_narrow(struct tester *t, uint16_t selector)
 {
-	struct native_state out, in = {.rip = INSTRUCTION, .rflags = FLAG_FIXED_1, .compatibility = true};
+	struct native_state out, in = {.rip = selector ? INSTRUCTION - CODE : INSTRUCTION, .rflags = FLAG_FIXED_1, .compatibility = true,
+				       .selector = selector};
 	in.gpr[REG_RSP] = SCRATCH + 0x1000;
 	memset(t->native_code + (INSTRUCTION - CODE), BREAKPOINT, 64);
-	t->native_code[INSTRUCTION - CODE] = 0x40; /* INC EAX, or a REX prefix */
+	t->native_code[INSTRUCTION - CODE] = 0x40;
 	native_run(&in, &out);
 	return out.vector == VEC_BP && out.gpr[REG_RAX] == 1;
 }
 
-static void run_mode(struct tester *t, const struct options *options, bool narrow)
+static void run_mode(struct tester *t, const struct options *options, enum insn_mode mode)
 {
 	static struct test_case c;
-	choose_rows(t, options->only, narrow);
+	choose_rows(t, options->only, mode);
 	if (!t->row_count)
 		return;
 	for (unsigned long n = 0; n < options->count; n++) {
@@ -604,11 +610,16 @@ int main(int argc, char **argv)
 		return fprintf(stderr, "usage: native [--seed N] [--count N] [--sequences N] [--only OP] [--save FILE] [--undefined]\n"), 64;
 	if (!set_up(&t))
 		return printf("native: skipped, the host does not give the addresses\n"), 77;
-	run_mode(&t, &options, false);
-	if (host_runs_32_bit(&t))
-		run_mode(&t, &options, true);
+	run_mode(&t, &options, INSN_MODE_64);
+	if (host_runs_narrow(&t, 0))
+		run_mode(&t, &options, INSN_MODE_32);
 	else
 		printf("skipped: 32-bit code, the host does not run it\n");
+	t.selector = native_code16(CODE);
+	if (t.selector && host_runs_narrow(&t, t.selector))
+		run_mode(&t, &options, INSN_MODE_16);
+	else
+		printf("skipped: 16-bit code, the host does not run it\n");
 	summarize(&t, options.show_undefined);
 	fixture_destroy(t.machine);
 	if (options.save && !save_counts(&t, options.save))
