@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../host/host_model.h"
 #include "native_run.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -256,17 +257,6 @@ static void sweep(struct probe *p, unsigned mode)
 
 /* ---- setting up --------------------------------------------------------------------------------------------------------------- */
 
-static bool host_has(uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit)
-{
-	uint32_t regs[4] = {0};
-	if (leaf == 0xffffffff)
-		return true;
-	if (leaf > (uint32_t)__get_cpuid_max(leaf & 0x80000000, NULL))
-		return false;
-	__cpuid_count(leaf, subleaf, regs[0], regs[1], regs[2], regs[3]);
-	return regs[reg] >> bit & 1;
-}
-
 /* The host's vendor, and its features as far as umbra knows them. */
 static void host_env(struct decode_env *ret)
 {
@@ -274,7 +264,7 @@ static void host_env(struct decode_env *ret)
 	*ret = (struct decode_env){0};
 	__cpuid(0, eax, ebx, ecx, edx);
 	ret->vendor = ebx == 0x756e6547 ? VENDOR_INTEL : VENDOR_AMD;
-#define FEATURE(id, name, leaf, subleaf, reg, bit, models) feature_set_to(&ret->features, FEAT_##id, host_has(leaf, subleaf, reg, bit));
+#define FEATURE(id, name, leaf, subleaf, reg, bit, models) feature_set_to(&ret->features, FEAT_##id, host_has_feature(leaf, subleaf, reg, bit));
 #include "arch/feature.def"
 #undef FEATURE
 	feature_set_to(&ret->features, FEAT_FEP, false);

@@ -10,29 +10,7 @@
 #include <time.h>
 
 #include "fp_ops.h"
-
-struct options {
-	uint64_t count, seed;
-	const char *only;
-	unsigned show; /* differences printed for each operation */
-};
-
-static struct options parse_options(int argc, char **argv)
-{
-	struct options options = {.count = 200000, .seed = 1, .show = 3};
-
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--count"))
-			options.count = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "--seed"))
-			options.seed = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "--only"))
-			options.only = argv[i + 1];
-		else if (!strcmp(argv[i], "--show"))
-			options.show = (unsigned)strtoul(argv[i + 1], NULL, 0);
-	}
-	return options;
-}
+#include "fp_options.h"
 
 static uint64_t compare_operation(const struct fp_operation *operation, const struct options *options, uint64_t random)
 {
@@ -60,7 +38,7 @@ static uint64_t compare_operation(const struct fp_operation *operation, const st
 
 int main(int argc, char **argv)
 {
-	struct options options = parse_options(argc, argv);
+	struct options options = parse_options(argc, argv, 200000);
 	uint64_t differences = 0, total = 0;
 
 	fp_ops_begin();

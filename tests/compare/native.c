@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../host/compare.h"
 #include "../host/generate.h"
 #include "../host/host_model.h"
 #include "native_run.h"
@@ -320,51 +321,18 @@ static const char *accepted(const struct test_case *c, const struct native_state
 
 /* ---- comparison --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t shift_undefined(const struct test_case *c)
-{
-	const struct insn *i = &c->code.insn;
-	unsigned op = c->code.row->op, operand = op == OP_SHLD || op == OP_SHRD ? 2 : 1, width = 8u * i->opsize;
-	uint64_t count = c->code.row->operands[operand].kind == OPERAND_CL ? c->in.gpr[REG_RCX] : i->imm;
-	count &= i->opsize == 8 ? 63 : 31;
-	uint64_t mask = count == 0 ? 0 : count == 1 ? c->code.row->flags_undefined : c->code.row->flags_undefined | FLAG_OF;
-	if ((op == OP_SHL || op == OP_SHR) && count >= width)
-		mask |= FLAG_CF;
-	if (operand == 2 && count > width)
-		mask |= FLAGS_STATUS;
-	return mask;
-}
-
-static uint64_t undefined_flags(const struct test_case *c)
-{
-	switch (c->code.row->op) {
-	case OP_ROL: case OP_ROR: case OP_RCL: case OP_RCR: case OP_SHL: case OP_SHR: case OP_SAR: case OP_SHLD: case OP_SHRD:
-		return shift_undefined(c);
-	default:
-		return c->code.row->flags_undefined;
-	}
-}
-
-/* Whether the manuals leave the result itself undefined. */
-static bool result_undefined(const struct test_case *c)
-{
-	unsigned op = c->code.row->op;
-	if (op == OP_BSWAP)
-		return c->code.insn.opsize == 2;
-	return (op == OP_SHLD || op == OP_SHRD) && shift_undefined(c) == FLAGS_STATUS;
-}
-
 static const char *compare(const struct test_case *c, const struct native_state *a, const struct native_state *b, bool same_machine)
 {
 	uint64_t flags = FLAGS_GIVEN;
 	if (!same_machine && a->vector != VEC_GP && a->vector != VEC_PF)
-		flags &= ~undefined_flags(c);
+		flags &= ~undefined_flags(&c->code, c->in.gpr[REG_RCX]);
 	if (a->vector != b->vector)
 		return "vector";
 	if (a->rip != b->rip)
 		return "rip";
 	if (a->vector == VEC_PF && a->cr2 != b->cr2)
 		return "cr2";
-	for (unsigned n = 0; n < (c->in.compatibility ? 8 : 16) && !result_undefined(c); n++)
+	for (unsigned n = 0; n < (c->in.compatibility ? 8 : 16) && !undefined_result(&c->code, c->in.gpr[REG_RCX]); n++)
 		if (c->in.compatibility ? (uint32_t)a->gpr[n] != (uint32_t)b->gpr[n] : a->gpr[n] != b->gpr[n])
 			return "registers";
 	return (a->rflags ^ b->rflags) & flags ? "flags" : NULL;
@@ -396,7 +364,7 @@ static void compare_memory(struct tester *t, const struct test_case *c, const ch
 			   const struct native_state *got)
 {
 	const uint8_t *memory = t->machine->ram + SCRATCH;
-	if (result_undefined(c) || !memcmp(t->native_memory, memory, SCRATCH_SIZE))
+	if (undefined_result(&c->code, c->in.gpr[REG_RCX]) || !memcmp(t->native_memory, memory, SCRATCH_SIZE))
 		return;
 	unsigned at = 0;
 	while (t->native_memory[at] == memory[at])

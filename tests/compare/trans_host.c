@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fp/fp.h"
+#include "fp_options.h"
 
 struct sample {
 	f80 a, b; /* ST0 and ST1 */
@@ -27,12 +28,6 @@ struct function {
 	void (*draw)(uint64_t *random, struct sample *s);
 	void (*host)(const struct sample *s, struct outcome *o);
 	void (*own)(const struct sample *s, struct outcome *o);
-};
-
-struct options {
-	uint64_t count, seed;
-	const char *only;
-	unsigned show;
 };
 
 /* ---- the host -------------------------------------------------------------------------------------------------------------- */
@@ -297,26 +292,9 @@ static uint64_t compare_function(const struct function *function, const struct o
 	return differences;
 }
 
-static struct options parse_options(int argc, char **argv)
-{
-	struct options options = {.count = 100000, .seed = 1, .show = 3};
-
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--count"))
-			options.count = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "--seed"))
-			options.seed = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "--only"))
-			options.only = argv[i + 1];
-		else if (!strcmp(argv[i], "--show"))
-			options.show = (unsigned)strtoul(argv[i + 1], NULL, 0);
-	}
-	return options;
-}
-
 int main(int argc, char **argv)
 {
-	struct options options = parse_options(argc, argv);
+	struct options options = parse_options(argc, argv, 100000);
 	uint64_t differences = 0;
 
 	for (unsigned i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
