@@ -1,6 +1,7 @@
 /*
  * Enters and leaves by signals: an INT3 in native_run() enters the handler, which replaces all registers; the exception that ends the
- * instruction enters it again, which keeps what it finds and puts back the registers of native_run().
+ * instruction enters it again, which keeps what it finds and puts back the registers of native_run(). A timer of the process's own
+ * time ends code that branches to itself.
  */
 #define _GNU_SOURCE
 #include "native_run.h"
@@ -12,6 +13,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@
 #define GIVEN_FLAGS 0xcd5ull /* the status flags and DF */
 #define TRAP_FLAG 0x100ull
 #define ALIGNMENT_CHECK 0x40000
+#define TICK_MICROSECONDS 100000
 
 /* A signal handler has no argument, so its work stands here. */
 static struct {
@@ -27,6 +30,7 @@ static struct {
 	const struct native_state *in;
 	struct native_state *out;
 	gregset_t saved;
+	unsigned long runs, runs_at_tick;
 } native;
 
 static const int position[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
@@ -45,6 +49,7 @@ static void enter(greg_t *registers)
 	if (native.in->single_step)
 		registers[REG_EFL] |= (greg_t)TRAP_FLAG;
 	native.inside = true;
+	native.runs++;
 }
 
 static void leave(greg_t *registers)
@@ -61,6 +66,16 @@ static void leave(greg_t *registers)
 	native.inside = false;
 }
 
+/* A run that was under way at the tick before as well, one of these instructions for a tenth of a second, is not going to end. */
+static void on_tick(greg_t *registers)
+{
+	if (native.inside && native.runs == native.runs_at_tick) {
+		leave(registers);
+		native.out->vector = NATIVE_ENDLESS;
+	}
+	native.runs_at_tick = native.runs;
+}
+
 static void on_signal(int number, siginfo_t *info, void *context)
 {
 	greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
@@ -68,7 +83,9 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	/* The instruction may have been a POPF that turned alignment checks on; the kernel hands them on to the handler. */
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandl %0, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp"
 			 ::"i"(~ALIGNMENT_CHECK) : "memory", "cc");
-	if (native.inside) {
+	if (number == SIGVTALRM) {
+		on_tick(registers);
+	} else if (native.inside) {
 		leave(registers);
 	} else if (number == SIGTRAP && native.in) {
 		enter(registers);
@@ -108,12 +125,13 @@ bool native_init(void)
 	static uint8_t stack[65536];
 	/* 64-bit code does not look at these; 32-bit code needs them. */
 	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(USER_DATA));
-	static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGVTALRM};
+	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 	bool good = sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof(stack)}, NULL) == 0;
 	for (unsigned n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
 		good = good && sigaction(signals[n], &action, NULL) == 0;
-	return good;
+	const struct timeval tick = {.tv_usec = TICK_MICROSECONDS};
+	return good && setitimer(ITIMER_VIRTUAL, &(struct itimerval){tick, tick}, NULL) == 0;
 }
 
 void native_run(const struct native_state *in, struct native_state *ret_out)
