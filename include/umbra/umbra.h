@@ -7,7 +7,7 @@
  *
  * Threads: a machine and everything in it belongs to one thread at a time; two machines may run in two threads. Only
  * umbra_vm_stop() may be called from any thread and from signal handlers. The library installs no signal handler, reads no host
- * clock (a client may hand one in, see umbra_config), opens no file, and never ends the process.
+ * clock (a client may hand one in, see umbra_config), opens no file but the snapshots that it is told of, and never ends the process.
  *
  * Structures with a field `size` grow with the library: the caller puts sizeof there (the *_init functions do it).
  */
@@ -18,6 +18,8 @@
 #include <umbra/error.h>
 #include <umbra/mem.h>
 #include <umbra/mmu.h>
+#include <umbra/nested.h>
+#include <umbra/snapshot.h>
 #include <umbra/trace.h>
 #include <umbra/vcpu.h>
 #include <umbra/vm.h>

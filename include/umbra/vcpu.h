@@ -126,6 +126,8 @@ UMBRA_API void umbra_vcpu_cpuid(struct umbra_vcpu *vcpu, uint32_t leaf, uint32_t
 UMBRA_API bool umbra_vcpu_interrupt(struct umbra_vcpu *vcpu, uint8_t vector);
 /* A non-maskable interrupt. */
 UMBRA_API void umbra_vcpu_nmi(struct umbra_vcpu *vcpu);
+/* A system-management interrupt. */
+UMBRA_API void umbra_vcpu_smi(struct umbra_vcpu *vcpu);
 /* As after RESET, or INIT: the first processor at its reset vector, others (INIT only) waiting for a start-up IPI. */
 UMBRA_API void umbra_vcpu_reset(struct umbra_vcpu *vcpu, bool init);
 

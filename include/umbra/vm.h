@@ -25,6 +25,16 @@ enum umbra_console {
 	UMBRA_CONSOLE_DEBUG,  /* the debug console, port 0xe9 */
 };
 
+/*
+ * Where SMRAM is. Processors start with an SMBASE in it and a handler that does nothing, as firmware would leave them; with NONE as after
+ * RESET.
+ */
+enum umbra_smram {
+	UMBRA_SMRAM_TSEG,       /* a MiB at 3 GiB that only system-management mode sees */
+	UMBRA_SMRAM_COMPATIBLE, /* 128 KiB at A0000h, seen by that mode instead of graphics memory; for at most 64 processors */
+	UMBRA_SMRAM_NONE,       /* ordinary memory, from 30000h */
+};
+
 /* Answers of an input function that are no byte. */
 #define UMBRA_INPUT_NONE (-1) /* nothing now */
 #define UMBRA_INPUT_END (-2)  /* nothing ever again; the function is not called any more */
@@ -70,6 +80,7 @@ struct umbra_config {
 	 * every host. UMBRA_ERROR_USAGE where the host has none. Usual: false.
 	 */
 	bool host_fpu;
+	enum umbra_smram smram;   /* board. Usual: UMBRA_SMRAM_TSEG */
 };
 
 /* Fills in the usual values. Use the macro: it supplies the caller's idea of the size. */
@@ -139,6 +150,9 @@ struct umbra_run_limits {
 	 */
 	uint64_t checkpoint_interval;
 	void (*checkpoint)(void *opaque);
+	/* Likewise, and behind the other where both are due: the place to save a snapshot every so many instructions (snapshot.h). */
+	uint64_t save_interval;
+	void (*save)(void *opaque);
 };
 
 enum umbra_end_reason {

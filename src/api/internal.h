@@ -55,9 +55,15 @@ struct umbra_vm {
 	}
 #define API_LEAVE() bug_trap_disarm(&api_trap)
 
+/* A client's machine around one that `make` makes of the configuration. (vm.c) */
+typedef struct machine *api_make_function(const struct machine_config *config, const void *opaque, struct err *err);
+struct umbra_vm *api_create(const struct umbra_config *config, api_make_function *make, const void *opaque, struct umbra_error *error);
+
 /* Fills *error (may be NULL) from an error of the lower layers; returns false. */
 bool api_fail(struct umbra_error *error, const struct err *err);
 bool api_refuse(struct umbra_error *error, const char *format, ...) PRINTF_LIKE(2, 3);
+/* What the instruction under way has been told is void: it starts anew. (vcpu.c) */
+void api_drop_answers(struct umbra_vcpu *vcpu);
 /* Whether nothing runs, so that slots, registers and devices may change; otherwise fills *error. */
 bool api_at_rest(const struct umbra_vm *vm, const char *what, struct umbra_error *error);
 /* Hands a text to the client and releases it. */

@@ -5,13 +5,8 @@
 
 #include "arch/msr.h"
 #include "cpu/msr.h"
+#include "cpu/state.h"
 #include "cpu/xsave.h"
-
-#define CR4_KNOWN                                                                                                              \
-	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT |  \
-	 CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |               \
-	 CR4_PKE | CR4_PKS)
-#define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NX)
 
 _Static_assert((int)UMBRA_RSP == (int)REG_RSP && (int)UMBRA_R15 == (int)REG_R15, "registers have the same order");
 
@@ -74,7 +69,7 @@ uint64_t umbra_vcpu_instructions(const struct umbra_vcpu *vcpu)
 /* ---- registers ---------------------------------------------------------------------------------------------------------- */
 
 /* What the instruction under way has been told is void: it starts anew. */
-static void drop_answers(struct umbra_vcpu *vcpu)
+void api_drop_answers(struct umbra_vcpu *vcpu)
 {
 	vcpu->cpu->answer_wanted = false;
 	vcpu->cpu->v->reply_count = 0;
@@ -96,7 +91,7 @@ void umbra_vcpu_set_regs(struct umbra_vcpu *vcpu, const struct umbra_regs *regs)
 
 	if (vcpu->vm->machine->running)
 		return;
-	drop_answers(vcpu);
+	api_drop_answers(vcpu);
 	memcpy(v->gpr, regs->gpr, sizeof(regs->gpr));
 	v->rip = regs->rip;
 	v->halted = v->mwait = false;
@@ -130,49 +125,10 @@ void umbra_vcpu_get_sregs(const struct umbra_vcpu *vcpu, struct umbra_sregs *ret
 	};
 }
 
-/* SDM 3, "Control Registers" and "Initializing IA-32e Mode": combinations that no instruction can bring about. */
 static const char *sregs_error(const struct vcpu *v, const struct umbra_sregs *s)
 {
-	bool paging = s->cr0 & CR0_PG, lma = s->efer & EFER_LMA;
-
-	if (s->cr0 & ~CR0_DEFINED)
-		return "cr0 has reserved bits";
-	if (paging && !(s->cr0 & CR0_PE))
-		return "cr0.PG needs cr0.PE";
-	if ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD))
-		return "cr0.NW needs cr0.CD";
-	if (s->cr4 & ~CR4_KNOWN)
-		return "cr4 has reserved bits";
-	if (s->efer & ~EFER_KNOWN)
-		return "efer has reserved bits";
-	if (lma != ((s->efer & EFER_LME) && paging))
-		return "efer.LMA is to be efer.LME and cr0.PG";
-	if (lma && !(s->cr4 & CR4_PAE))
-		return "long mode needs cr4.PAE";
-	if ((s->cr4 & CR4_PCIDE) && !lma)
-		return "cr4.PCIDE needs long mode";
-	if (s->cr3 & ~BITS(v->model.maxphyaddr - 1, 0))
-		return "cr3 has reserved bits";
-	if (lma && (s->cs.attributes & SEG_ATTR_L) && (s->cs.attributes & SEG_ATTR_D))
-		return "cs has L and D both set";
-	return s->cr8 > 15 ? "cr8 has four bits" : (s->dr6 | s->dr7) >> 32 ? "dr6 and dr7 have 32 bits" : NULL;
-}
-
-/* CR4 bits of features that the model lacks. */
-static uint64_t cr4_missing(const struct vcpu *v)
-{
-	const struct {
-		enum feature feature;
-		uint64_t bit;
-	} gates[] = {
-		{FEAT_LA57, CR4_LA57}, {FEAT_PCID, CR4_PCIDE}, {FEAT_SMEP, CR4_SMEP}, {FEAT_SMAP, CR4_SMAP}, {FEAT_PKU, CR4_PKE},
-		{FEAT_PKS, CR4_PKS}, {FEAT_UMIP, CR4_UMIP}, {FEAT_FSGSBASE, CR4_FSGSBASE}, {FEAT_PAE, CR4_PAE}, {FEAT_PSE, CR4_PSE},
-		{FEAT_FXSR, CR4_OSFXSR}, {FEAT_SSE, CR4_OSXMMEXCPT}, {FEAT_XSAVE, CR4_OSXSAVE},
-	};
-	uint64_t missing = 0;
-	for (unsigned n = 0; n < ARRAY_LEN(gates); n++)
-		missing |= vcpu_has(v, gates[n].feature) ? 0 : gates[n].bit;
-	return missing;
+	const struct vcpu_control control = {s->cr0, s->cr3, s->cr4, s->efer, s->dr6, s->dr7, s->cs.attributes};
+	return s->cr8 > 15 ? "cr8 has four bits" : vcpu_control_error(v, &control, v->guest_mode);
 }
 
 static void store_sregs(struct vcpu *v, const struct umbra_sregs *s)
@@ -205,12 +161,10 @@ bool umbra_vcpu_set_sregs(struct umbra_vcpu *vcpu, const struct umbra_sregs *sre
 	if (!api_at_rest(vcpu->vm, "registers", error))
 		return false;
 	const char *wrong = sregs_error(v, sregs);
-	if (!wrong && (sregs->cr4 & cr4_missing(v)))
-		wrong = "cr4 has bits of features that the processor lacks";
 	if (wrong)
 		return api_refuse(error, "registers: %s", wrong);
 	API_ENTER(vcpu->vm, return api_refuse(error, "%s", vcpu->vm->machine->end.text));
-	drop_answers(vcpu);
+	api_drop_answers(vcpu);
 	store_sregs(v, sregs);
 	API_LEAVE();
 	return true;
@@ -239,7 +193,7 @@ bool umbra_vcpu_set_fpu(struct umbra_vcpu *vcpu, const struct umbra_fpu *fpu, st
 	API_ENTER(vcpu->vm, return api_refuse(error, "%s", vcpu->vm->machine->end.text));
 	const char *wrong = xsave_image_set(v, fpu->image);
 	if (!wrong) {
-		drop_answers(vcpu);
+		api_drop_answers(vcpu);
 		v->fpu->xcr0 = fpu->xcr0;
 		v->fpu->fcs = fpu->fcs;
 		v->fpu->fds = fpu->fds;
@@ -254,6 +208,10 @@ bool umbra_vcpu_get_msr(struct umbra_vcpu *vcpu, uint32_t msr, uint64_t *ret_val
 {
 	if (!api_at_rest(vcpu->vm, "msr", NULL))
 		return false;
+	if (msr == MSR_TSC && vcpu->cpu->v->guest_mode) { /* what a write of it sets: the processor's own, not the nested guest's */
+		*ret_value = vcpu_tsc_own(vcpu->cpu->v);
+		return vcpu_has(vcpu->cpu->v, FEAT_TSC);
+	}
 	return msr_read(vcpu->cpu->v, msr, ret_value);
 }
 
@@ -288,12 +246,17 @@ void umbra_vcpu_nmi(struct umbra_vcpu *vcpu)
 	machine_lapic_ops.nmi(vcpu->cpu);
 }
 
+void umbra_vcpu_smi(struct umbra_vcpu *vcpu)
+{
+	machine_lapic_ops.smi(vcpu->cpu);
+}
+
 void umbra_vcpu_reset(struct umbra_vcpu *vcpu, bool init)
 {
 	if (!api_at_rest(vcpu->vm, "reset", NULL))
 		return;
 	API_ENTER(vcpu->vm, return);
-	drop_answers(vcpu);
+	api_drop_answers(vcpu);
 	if (init && vcpu->cpu->lapic) {
 		machine_lapic_ops.init(vcpu->cpu);
 	} else {

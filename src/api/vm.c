@@ -12,6 +12,7 @@ _Static_assert((int)UMBRA_END_BUG == (int)END_BUG && (int)UMBRA_END_EXIT == (int
 _Static_assert(UMBRA_MAX_CPUS == MACHINE_MAX_CPUS && UMBRA_MAX_MEMORY == MACHINE_MAX_MEMORY, "limits are the same");
 _Static_assert(UMBRA_INPUT_END == MACHINE_INPUT_END && UMBRA_INPUT_NONE == MACHINE_INPUT_NONE, "input answers are the same");
 _Static_assert((int)UMBRA_MMU_SHADOW == (int)MMU_SHADOW, "modes are the same");
+_Static_assert((int)UMBRA_SMRAM_NONE == (int)MACHINE_SMRAM_NONE && (int)UMBRA_SMRAM_TSEG == (int)MACHINE_SMRAM_TSEG, "kinds are the same");
 
 /* ---- configuration ------------------------------------------------------------------------------------------------------ */
 
@@ -65,7 +66,8 @@ static struct machine_config translate_config(struct umbra_vm *vm, const struct 
 		.board = config->board, .memory = config->memory, .cpus = config->cpus, .cpu = config->cpu,
 		.cpu_is_qemu = config->qemu_cpu_names, .mmu_mode = (enum mmu_mode)config->mmu, .debug_exit = config->debug_exit,
 		.unclaimed_exits = config->unclaimed_exits, .check_interval = config->check_interval,
-		.shadow_page_quota = config->shadow_page_quota, .host_fpu = config->host_fpu, .tlb_entries = config->tlb_entries,
+		.shadow_page_quota = config->shadow_page_quota, .host_fpu = config->host_fpu,
+		.smram = (enum machine_smram)config->smram, .tlb_entries = config->tlb_entries,
 		.tlb_banks = config->tlb_banks, .rtc_seconds = config->rtc_seconds, .output = config->output ? output : NULL,
 		.input = config->input ? input : NULL, .time = config->time ? outside_time : NULL,
 		.wait = config->sleep ? outside_sleep : NULL, .opaque = vm,
@@ -99,7 +101,7 @@ static bool create_vcpus(struct umbra_vm *vm)
 	return true;
 }
 
-struct umbra_vm *umbra_vm_create(const struct umbra_config *config, struct umbra_error *error)
+struct umbra_vm *api_create(const struct umbra_config *config, api_make_function *make, const void *opaque, struct umbra_error *error)
 {
 	struct umbra_config full;
 	struct err err = {.code = ERR_NONE};
@@ -109,7 +111,7 @@ struct umbra_vm *umbra_vm_create(const struct umbra_config *config, struct umbra
 	struct umbra_vm *vm = mem_zalloc(1, sizeof(*vm));
 	if (vm) {
 		struct machine_config inner = translate_config(vm, &full);
-		vm->machine = machine_create(&inner, &err);
+		vm->machine = make(&inner, opaque, &err);
 		if (vm->machine && create_vcpus(vm))
 			return vm;
 	}
@@ -118,6 +120,16 @@ struct umbra_vm *umbra_vm_create(const struct umbra_config *config, struct umbra
 	api_fail(error, &err);
 	umbra_vm_destroy(vm);
 	return NULL;
+}
+
+static struct machine *make_new(const struct machine_config *config, const void *opaque, struct err *err)
+{
+	return machine_create(config, err);
+}
+
+struct umbra_vm *umbra_vm_create(const struct umbra_config *config, struct umbra_error *error)
+{
+	return api_create(config, make_new, NULL, error);
 }
 
 void umbra_vm_destroy(struct umbra_vm *vm)
@@ -245,10 +257,11 @@ static struct machine_limits translate_limits(const struct umbra_run_limits *lim
 
 	if (limits)
 		memcpy(&full, limits, MIN(limits->size, sizeof(full)));
-	bool checkpoints = full.checkpoint && full.checkpoint_interval;
+	bool checkpoints = full.checkpoint && full.checkpoint_interval, saves = full.save && full.save_interval;
 	return (struct machine_limits){
 		.instructions = full.instructions, .expired = full.expired, .opaque = full.opaque,
 		.checkpoint_interval = checkpoints ? full.checkpoint_interval : 0, .checkpoint = full.checkpoint,
+		.save_interval = saves ? full.save_interval : 0, .save = full.save,
 	};
 }
 

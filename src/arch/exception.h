@@ -16,6 +16,8 @@ enum vector {
 /* SDM 3, "Interrupt 8 - Double Fault Exception": contributory exceptions. */
 #define VECTORS_CONTRIBUTORY (BIT(VEC_DE) | BIT(VEC_TS) | BIT(VEC_NP) | BIT(VEC_SS) | BIT(VEC_GP) | BIT(VEC_CP))
 
+/* Error code of #SX: an INIT was redirected. */
+#define SX_INIT 1u
 /* Selector error codes: EXT (event external to the program), IDT (index refers to the IDT), TI. */
 #define ERRCODE_EXT 1u
 #define ERRCODE_IDT 2u

@@ -120,7 +120,7 @@ static size_t make_record(const struct settings *settings, const struct umbra_vm
 	json_text(line, size - 200, &at, end->text);
 	at += (size_t)snprintf(
 		line + at, size - at, "\",\"instructions\":%" PRIu64 ",\"ticks\":%" PRIu64 ",\"mmu\":\"%s\",\"cpus\":%u}\n",
-		umbra_vm_instructions(vm), umbra_vm_ticks(vm), settings->shadow ? "shadow" : "tdp", settings->cpus);
+		umbra_vm_instructions(vm), umbra_vm_ticks(vm), settings->shadow ? "shadow" : "tdp", umbra_vm_cpu_count(vm));
 	return at;
 }
 

@@ -7,13 +7,14 @@
 
 #include <umbra/umbra.h>
 
+#include "cli/cmd_restore.h"
 #include "cli/cmd_run.h"
 #include "cli/message.h"
 #include "cli/opt.h"
 #include "cli/qemu.h"
 #include "cli/value.h"
 
-static const char *const commands[] = {"run", "cpus", "version", "help"};
+static const char *const commands[] = {"run", "save", "restore", "cpus", "version", "help"};
 
 static const char *command_name(unsigned n)
 {
@@ -25,6 +26,8 @@ static void print_overview(void)
 	printf("umbra: a virtual machine monitor that needs no /dev/kvm and no root\n\n"
 	       "  umbra run --kernel FILE [option...]   boot a kernel\n"
 	       "  umbra run --help                      its options\n"
+	       "  umbra save --at N --to FILE ...       boot, run N instructions, and save the machine\n"
+	       "  umbra restore FILE [option...]        let a saved machine go on\n"
 	       "  umbra cpus                            processor models and features\n"
 	       "  umbra version\n"
 	       "\nThe manual is umbra(1).\n");
@@ -86,14 +89,18 @@ static int print_listing(const struct settings *settings)
 	return UMBRA_ERROR_OPEN;
 }
 
-static int run(bool qemu, int count, char **argv)
+static int run(bool qemu, int (*command)(const struct settings *), int count, char **argv)
 {
 	struct settings settings;
 
 	opt_defaults(&settings, qemu);
 	if (!opt_parse(&settings, count, argv))
 		return qemu ? 1 : UMBRA_ERROR_USAGE;
-	return settings.listing ? print_listing(&settings) : cmd_run(&settings);
+	if (!settings.listing && command == cmd_run && (settings.save_at_given || settings.save_to)) {
+		message_error("--at and --to: these are for umbra save");
+		return qemu ? 1 : UMBRA_ERROR_USAGE;
+	}
+	return settings.listing ? print_listing(&settings) : command(&settings);
 }
 
 static int list(enum listing listing)
@@ -124,7 +131,11 @@ static int dispatch(int count, char **argv)
 	}
 	const char *word = argv[0];
 	if (!strcmp(word, "run"))
-		return run(false, count - 1, argv + 1);
+		return run(false, cmd_run, count - 1, argv + 1);
+	if (!strcmp(word, "save"))
+		return run(false, cmd_save, count - 1, argv + 1);
+	if (!strcmp(word, "restore"))
+		return run(false, cmd_restore, count - 1, argv + 1);
 	if (!strcmp(word, "cpus"))
 		return list(LIST_CPUS);
 	if (!strcmp(word, "version") || !strcmp(word, "--version"))
@@ -139,7 +150,7 @@ static int dispatch(int count, char **argv)
 	}
 	/* A line meant for QEMU has no command. */
 	if (word[0] == '-')
-		return run(false, count, argv);
+		return run(false, cmd_run, count, argv);
 	return unknown_command(word);
 }
 
@@ -147,7 +158,7 @@ int main(int argc, char **argv)
 {
 	if (argc > 0 && qemu_is_name(argv[0])) {
 		message_set_program("umbra-qemu");
-		return run(true, argc - 1, argv + 1);
+		return run(true, cmd_run, argc - 1, argv + 1);
 	}
 	return argc > 0 ? dispatch(argc - 1, argv + 1) : dispatch(0, argv);
 }

@@ -18,6 +18,7 @@
 static bool apply_kernel(struct settings *settings, const char *option, const char *value)
 {
 	settings->kernel = value;
+	settings->kernel_named = true;
 	return true;
 }
 
@@ -60,6 +61,7 @@ static bool apply_memory(struct settings *settings, const char *option, const ch
 	const char *size = strncmp(value, "size=", 5) ? value : value + 5;
 	if (strchr(size, ','))
 		return message_false("%s %s: slots and maxmem are not supported; give the size alone", option, value);
+	settings->memory_given = true;
 	return value_size(size, &settings->memory) || message_false("%s %s: not a size; write it as 512M or 4G", option, value);
 }
 
@@ -80,6 +82,7 @@ static bool apply_smp(struct settings *settings, const char *option, const char 
 	if (*list || number == 0 || number > UMBRA_MAX_CPUS)
 		return message_false("%s %s: impossible number of processors; say 1 to %u", option, value, UMBRA_MAX_CPUS);
 	settings->cpus = (unsigned)number;
+	settings->cpus_given = true;
 	return true;
 }
 
@@ -119,6 +122,15 @@ static bool apply_timeout(struct settings *settings, const char *option, const c
 	return true;
 }
 
+static bool apply_smram(struct settings *settings, const char *option, const char *value)
+{
+	static const char *const kinds[] = {"tseg", "compatible", "none"}; /* as in enum umbra_smram */
+	for (settings->smram = 0; settings->smram < sizeof(kinds) / sizeof(kinds[0]); settings->smram++)
+		if (!strcmp(value, kinds[settings->smram]))
+			return true;
+	return message_false("%s %s: no such SMRAM; say tseg, compatible or none", option, value);
+}
+
 static bool apply_fpu(struct settings *settings, const char *option, const char *value)
 {
 	settings->host_fpu = !strcmp(value, "host");
@@ -155,6 +167,39 @@ static bool apply_digest(struct settings *settings, const char *option, const ch
 static bool apply_digest_file(struct settings *settings, const char *option, const char *value)
 {
 	settings->digest_file = value;
+	return true;
+}
+
+static bool apply_checkpoint_every(struct settings *settings, const char *option, const char *value)
+{
+	uint64_t nanoseconds, instructions;
+
+	if (!value_limit(value, &nanoseconds, &instructions) || !instructions)
+		return message_false("%s %s: not a number of instructions; write it as 100M", option, value);
+	settings->checkpoint_interval = instructions;
+	return true;
+}
+
+static bool apply_checkpoint_to(struct settings *settings, const char *option, const char *value)
+{
+	settings->checkpoint_prefix = value;
+	return true;
+}
+
+/* A number alone is clear enough here. */
+static bool apply_at(struct settings *settings, const char *option, const char *value)
+{
+	uint64_t nanoseconds = 0;
+
+	if (!value_number(value, &settings->save_at) && (!value_limit(value, &nanoseconds, &settings->save_at) || nanoseconds))
+		return message_false("%s %s: not a number of instructions; write it as 100M", option, value);
+	settings->save_at_given = true;
+	return true;
+}
+
+static bool apply_to(struct settings *settings, const char *option, const char *value)
+{
+	settings->save_to = value;
 	return true;
 }
 
@@ -272,6 +317,7 @@ static const struct opt_row rows[] = {
 	{"cpu", NULL, "MODEL[,+F|,-F]", GROUP_MACHINE, apply_cpu, "amd or intel, features added or taken; 'help' lists"},
 	{"mmu", NULL, "tdp|shadow", GROUP_MACHINE, apply_mmu, "two-dimensional walks, or shadow page tables (tdp)"},
 	{"fpu", NULL, "own|host", GROUP_MACHINE, apply_fpu, "transcendental functions: the same everywhere, or the host's (own)"},
+	{"smram", NULL, "tseg|compatible|none", GROUP_MACHINE, apply_smram, "where system-management RAM lies; none: at 0x30000 (tseg)"},
 	{"no-debug-exit", NULL, NULL, GROUP_MACHINE, apply_no_debug_exit, "no isa-debug-exit at port 0xf4"},
 
 	{"timeout", NULL, "30s|5G", GROUP_RUN, apply_timeout, "end after so much time, or so many instructions"},
@@ -279,6 +325,10 @@ static const struct opt_row rows[] = {
 	{"check-mmu", NULL, "[=N]", GROUP_RUN, apply_check_mmu, "verify the MMU after every (Nth) exit"},
 	{"digest", NULL, "N", GROUP_RUN, apply_digest, "every N instructions, a line with a digest of the whole machine"},
 	{"digest-file", NULL, "FILE", GROUP_RUN, apply_digest_file, "where the digests go (standard error)"},
+	{"checkpoint-every", NULL, "N", GROUP_RUN, apply_checkpoint_every, "every N instructions, a snapshot of the machine"},
+	{"checkpoint-to", NULL, "PREFIX", GROUP_RUN, apply_checkpoint_to, "their names: PREFIX-INSTRUCTION.snapshot (checkpoint)"},
+	{"at", NULL, "N", GROUP_RUN, apply_at, "umbra save: run up to this instruction"},
+	{"to", NULL, "FILE", GROUP_RUN, apply_to, "umbra save: the snapshot's name"},
 	{"quiet", NULL, NULL, GROUP_RUN, apply_quiet, "no report and no screen at the end"},
 	{"json", NULL, "[=FILE]", GROUP_RUN, apply_json, "how the run ended, as one line of JSON (on standard error)"},
 

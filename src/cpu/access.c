@@ -203,7 +203,8 @@ static bool part_read(struct vcpu *v, const struct insn *i, const struct mmu_tra
 {
 	/* Reached for writing, a page of ROM has no host address either; it still reads as what it holds. */
 	if (UNLIKELY(!part->host))
-		return mem_read(v->space, 0, part->gpa, buffer, length) || mmio_transfer(v, i, false, part->gpa, buffer, length);
+		return mem_read(v->space, vcpu_address_space(v), part->gpa, buffer, length) ||
+		       mmio_transfer(v, i, false, part->gpa, buffer, length);
 	memcpy(buffer, part->host, length);
 	return true;
 }

@@ -39,8 +39,8 @@ insn_handler *block_fused_handler(const struct vcpu *v, const struct insn *i);
  * their records: such a handler must only run if the instructions behind it do.
  */
 void block_drop_flags(const struct vcpu *v, struct insn *insns, unsigned count);
-/* The plain handler of an instruction's operation. */
-insn_handler *block_plain_handler(const struct insn *i);
+/* The plain handler of an instruction's operation; in a nested guest, for an instruction with an intercept, one that asks first. */
+insn_handler *block_plain_handler(const struct vcpu *v, const struct insn *i);
 
 insn_handler exec_resync, exec_block_end, exec_partial_end, exec_invalid, exec_too_long;
 

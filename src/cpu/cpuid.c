@@ -17,6 +17,8 @@ enum { EAX, EBX, ECX, EDX };
 #define HYPERVISOR_LEAF 0x40000000u
 
 #define LINE_SIZE 64u
+#define SVM_REVISION 1u
+#define SVM_ASIDS 64u
 
 struct feature_bit {
 	uint32_t leaf;
@@ -230,6 +232,12 @@ static void extended_leaf(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint3
 		break;
 	case 0x80000006: level2_leaf(v, ret); break;
 	case 0x80000008: ret[EAX] = v->model.maxphyaddr | v->model.linear_bits << 8; break;
+	case 0x8000000a:
+		if (vcpu_has(v, FEAT_SVM)) {
+			ret[EAX] = SVM_REVISION;
+			ret[EBX] = SVM_ASIDS;
+		}
+		break;
 	case 0x8000001d:
 		if (vcpu_has(v, FEAT_TOPOEXT))
 			cache_leaves(subleaf, ret);

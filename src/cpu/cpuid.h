@@ -8,6 +8,7 @@
 #define UMBRA_CPU_CPUID_H
 
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "cpu/vcpu.h"
 
 /* Physical address width of a model that does not say maxphyaddr=. */
@@ -22,6 +23,9 @@ void cpu_model_default(struct cpu_model *ret);
 bool cpu_model_parse(const char *text, struct cpu_model *ret, struct err *err);
 /* The same for QEMU's names and spellings: unknown models become `intel` or `amd`, unknown features are ignored. */
 bool cpu_model_parse_qemu(const char *text, struct cpu_model *ret, struct err *err);
+
+/* Appends the text from which cpu_model_parse() makes this very model: every feature is named, so that it holds in later versions, too. */
+void cpu_model_text(const struct cpu_model *model, struct strbuf *out);
 
 /* Names for a listing: index from 0; NULL after the last. */
 const char *cpu_model_name(unsigned index);

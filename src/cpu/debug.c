@@ -2,13 +2,14 @@
  * Debug registers and breakpoints (SDM 3, "Debug Registers"), and the I/O permission check. run.c decides when a breakpoint's trap is
  * delivered.
  */
-#include "cpu/event.h"
+#include "cpu/system.h"
 
 #define BREAK_EXECUTE 0
 #define BREAK_WRITE 1
 #define BREAK_IO 2
 #define BREAK_ACCESS 3
 
+/* Also while GIF is clear, as it is for a hypervisor on top of KVM; see docs/ERRATA.md. */
 static bool enabled(const struct vcpu *v, unsigned n)
 {
 	return v->dr7 & (DR7_L(n) | DR7_G(n));
@@ -86,10 +87,21 @@ static bool debug_register_check(struct vcpu *v, unsigned number, unsigned *ret_
 	return true;
 }
 
-HANDLER(exec_MOV_FROM_DR)
+bool debug_register_permitted(struct vcpu *v, const struct insn *i, bool write, unsigned *ret_number)
 {
 	unsigned number = 0;
 	if (!debug_register_check(v, i->reg, &number))
+		return false;
+	if (write && number >= 6 && register_read(v, i->rm, v->mode == MODE_LONG ? 8 : 4) >> 32)
+		return raise_gp(v, 0);
+	*ret_number = number;
+	return true;
+}
+
+HANDLER(exec_MOV_FROM_DR)
+{
+	unsigned number = 0;
+	if (!debug_register_permitted(v, i, false, &number))
 		FAIL(v, i);
 	uint64_t value = number < 4 ? v->dr[number] : number == 6 ? v->dr6 : v->dr7;
 	register_write(v, i->rm, v->mode == MODE_LONG ? 8 : 4, value);
@@ -98,23 +110,41 @@ HANDLER(exec_MOV_FROM_DR)
 
 #define DR7_ZERO (DR7_RTM | BIT(12) | BIT(14) | BIT(15))
 
+void debug_registers_load(struct vcpu *v, uint64_t dr6, uint64_t dr7)
+{
+	v->dr6 = (dr6 & DR6_VOLATILE) | DR6_FIXED_1;
+	v->dr7 = ((uint32_t)dr7 & ~DR7_ZERO) | DR7_FIXED_1;
+}
+
 HANDLER(exec_MOV_TO_DR)
 {
 	unsigned number = 0;
-	if (!debug_register_check(v, i->reg, &number))
+	if (!debug_register_permitted(v, i, true, &number))
 		FAIL(v, i);
 	uint64_t value = register_read(v, i->rm, v->mode == MODE_LONG ? 8 : 4);
-	if (number >= 6 && value >> 32) {
-		raise_gp(v, 0);
-		FAIL(v, i);
-	}
 	if (number < 4)
 		v->dr[number] = value;
 	else if (number == 6)
-		v->dr6 = (value & DR6_VOLATILE) | DR6_FIXED_1;
+		debug_registers_load(v, value, v->dr7);
 	else
-		v->dr7 = (value & ~DR7_ZERO) | DR7_FIXED_1;
+		debug_registers_load(v, v->dr6, value);
 	STOP(v, i);
+}
+
+/* ---- last branch -------------------------------------------------------------------------------------------------------- */
+
+void debug_record_branch(struct vcpu *v, uint64_t from, uint64_t to)
+{
+	v->br_from = from;
+	v->br_to = to;
+}
+
+/* What was the last branch is kept as the last one before an exception or interrupt (APM 2, "Control-Transfer Recording MSRs"). */
+void debug_record_event(struct vcpu *v, uint64_t from, uint64_t to)
+{
+	v->last_excp_from = v->br_from;
+	v->last_excp_to = v->br_to;
+	debug_record_branch(v, from, to);
 }
 
 /* ---- ports -------------------------------------------------------------------------------------------------------------- */

@@ -32,7 +32,8 @@ static void msrs_digest(const struct vcpu *v, struct digest *digest)
 	const uint64_t values[] = {
 		v->star, v->lstar, v->cstar, v->sfmask, v->kernel_gs_base, v->tsc_aux, v->sysenter_cs, v->sysenter_esp, v->sysenter_eip,
 		v->pat, v->misc_enable, v->mcg_status, v->debugctl, v->hwcr, v->spec_ctrl, v->mtrr_def_type, v->tsc_offset,
-		v->tsc_adjust, v->kvm_wall_clock, v->kvm_system_time, v->kvm_clock_version,
+		v->tsc_adjust, v->vm_cr, v->vm_hsave_pa, v->svm_key, v->tsc_ratio, v->kvm_wall_clock, v->kvm_system_time,
+		v->kvm_clock_version, v->br_from, v->br_to, v->last_excp_from, v->last_excp_to,
 	};
 	DIGEST(digest, values);
 	DIGEST(digest, v->mtrr_fixed);
@@ -57,7 +58,8 @@ static void events_digest(const struct vcpu *v, struct digest *digest)
 	const uint64_t values[] = {
 		v->fpu_error_line, v->fpu_error_ignored, v->monitor_armed, v->halted, v->mwait, v->mwait_break, v->shutdown,
 		v->wait_for_sipi, v->nmi_blocked, v->nmi_pending, v->smi_pending, v->init_pending, (uint64_t)v->sipi_vector, v->shadow,
-		v->pending_dr6, v->fep, v->instructions, v->random_state,
+		v->pending_dr6, v->gif, v->guest_mode, v->fep, v->pause_rip, v->instructions, v->random_state,
+		v->smm, v->smm_nmi_blocked, v->smbase,
 	};
 	DIGEST(digest, values);
 	if (v->monitor_armed || v->mwait) {

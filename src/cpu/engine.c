@@ -180,7 +180,7 @@ unsigned engine_run_partial(struct vcpu *v, unsigned most, unsigned *ret_op)
 	struct insn *last = &copy->insns[count - 1];
 	*ret_op = last->handler == exec_invalid || last->handler == exec_too_long ? OP_UD2 : insn_rows[last->row].op;
 	if (last->handler != exec_invalid && last->handler != exec_too_long)
-		last->handler = block_plain_handler(last); /* a fused form would do the next instruction's work */
+		last->handler = block_plain_handler(v, last); /* a fused form would do the next instruction's work */
 	copy->insns[count] = (struct insn){.handler = exec_partial_end, .slot = (uint8_t)count, .offset = copy->bytes};
 
 	/* Nothing but these instructions is paid for yet, so that a branch at the end does not go on into another block. */

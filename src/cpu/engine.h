@@ -23,6 +23,7 @@ enum status {
 	ST_SINGLE, /* this instruction must run again, alone (it touches MMIO); v->rip is its */
 	ST_SHUTDOWN, /* v->shutdown is set */
 	ST_PARTIAL, /* engine only: the budget ends inside the block at v->rip */
+	ST_VMEXIT, /* a nested guest is to be left: nested.h; v->rip is this instruction's */
 };
 
 struct block {
@@ -156,6 +157,15 @@ static ALWAYS_INLINE unsigned engine_branch_direct(struct vcpu *v, const struct 
 		CHAIN(v, i);                                                                                 \
 	}                                                                                                    \
 	static unsigned name##_body(struct vcpu *v, const struct insn *i)
+
+/* A HANDLER whose whole work is one call that may fail. */
+#define HANDLER_CALLS(op, call)       \
+	HANDLER(exec_##op)            \
+	{                             \
+		if (!(call))          \
+			FAIL(v, i);   \
+		NEXT(v, i);           \
+	}
 
 /* One per operation: exec_ADD and so on. */
 #define DECLARE_HANDLER(op) insn_handler exec_##op;

@@ -5,6 +5,8 @@
  * A delivery reaches everything first (gate, segments, stack), then commits. What it raises on the way does not return to the
  * caller but is combined with the event by the table of SDM 3, "Interrupt 8 - Double Fault Exception".
  */
+#include "arch/msr.h"
+#include "cpu/nested.h"
 #include "cpu/system.h"
 
 struct delivery {
@@ -229,19 +231,31 @@ static bool saves_rf(const struct event *event)
 	}
 }
 
+void event_block_nmis(struct vcpu *v, bool blocked)
+{
+	if (!v->guest_mode || !v->nested_ops->virtual_nmi(v, blocked))
+		v->nmi_blocked = blocked;
+}
+
+static void update_debug_registers(struct vcpu *v, const struct event *event)
+{
+	if (event->vector != VEC_DB || (event->kind != EVENT_EXCEPTION && event->kind != EVENT_ICEBP))
+		return;
+	if (event->dr6)
+		v->dr6 = (v->dr6 & ~DR6_B_MASK) | event->dr6 | DR6_FIXED_1;
+	v->dr7 &= ~DR7_GD;
+	v->debugctl &= ~(DEBUGCTL_LBR | DEBUGCTL_BTF); /* so the last branch before a #DB stays on record */
+}
+
 /* Registers that tell the handler more, and the blocking of NMIs, change before the IDT is looked at. */
 static void update_status_registers(struct vcpu *v, const struct event *event)
 {
 	v->shadow = 0;
 	if (event->kind == EVENT_NMI)
-		v->nmi_blocked = true;
-	if (event->kind == EVENT_EXCEPTION && event->vector == VEC_PF)
+		event_block_nmis(v, true);
+	if (event->kind == EVENT_EXCEPTION && event->vector == VEC_PF && !event->injected)
 		v->cr2 = event->cr2;
-	if (event->vector == VEC_DB && (event->kind == EVENT_EXCEPTION || event->kind == EVENT_ICEBP)) {
-		if (event->dr6)
-			v->dr6 = (v->dr6 & ~DR6_B_MASK) | event->dr6 | DR6_FIXED_1;
-		v->dr7 &= ~DR7_GD;
-	}
+	update_debug_registers(v, event);
 }
 
 static void record_fault(struct vcpu *v, const struct event *event, struct fault_record *ret)
@@ -253,6 +267,7 @@ static void record_fault(struct vcpu *v, const struct event *event, struct fault
 	ret->cr3 = v->cr3;
 	ret->cs = v->seg[SEG_CS].selector;
 	ret->cpl = v->cpl;
+	ret->guest_mode = v->guest_mode;
 	ret->instruction_count = v->instructions + vcpu_turn_retired(v);
 	ret->page_fault = event->vector == VEC_PF ? v->page_fault : (struct mmu_guest_fault){0};
 }
@@ -264,17 +279,26 @@ static void chain_fault(struct vcpu *v, const struct event *event)
 		record_fault(v, event, &v->fault_chain[v->fault_chain_length++]);
 }
 
+/* The event of L1, or that of a nested guest. */
+#define TRACE_DELIVERY(v, event, a, b, c, d)                                          \
+	do {                                                                          \
+		if ((v)->guest_mode)                                                  \
+			TRACE((v)->trace, TRACE_INT, NESTED_##event, a, b, c, d);     \
+		else                                                                  \
+			TRACE((v)->trace, TRACE_INT, event, a, b, c, d);              \
+	} while (0)
+
 static void report(struct vcpu *v, const struct event *event)
 {
 	if (event->kind == EVENT_EXCEPTION || event->kind == EVENT_ICEBP) {
 		trace_count(v->trace, COUNT_EXCEPTIONS);
 		record_fault(v, event, &v->fault_log[v->fault_log_count++ % FAULT_LOG_SIZE]);
-		TRACE(v->trace, TRACE_INT, EXCEPTION, event->vector, event->error, v->rip, v->cr2);
+		TRACE_DELIVERY(v, EXCEPTION, event->vector, event->error, v->rip, v->cr2);
 	} else if (event->kind == EVENT_SOFT) {
-		TRACE(v->trace, TRACE_INT, SOFT_INTERRUPT, event->vector, v->rip, 0, 0);
+		TRACE_DELIVERY(v, SOFT_INTERRUPT, event->vector, v->rip, 0, 0);
 	} else {
 		trace_count(v->trace, COUNT_INTERRUPTS);
-		TRACE(v->trace, TRACE_INT, INTERRUPT, event->vector, v->rip, 0, 0);
+		TRACE_DELIVERY(v, INTERRUPT, event->vector, v->rip, 0, 0);
 	}
 }
 
@@ -314,39 +338,87 @@ static bool shut_down(struct vcpu *v)
 	return false;
 }
 
-/* Makes *event the one to be delivered after v->fault came up during its delivery. False: shutdown. */
-static bool escalate(struct vcpu *v, struct event *event)
+/*
+ * An exception of a nested guest may belong to its hypervisor, before it is combined with what was being delivered (APM 2, "Exception
+ * Intercepts"). Of CR2, DR6 and DR7 the debug registers are written first. True: the nested guest was left.
+ */
+static bool left_guest_for(struct vcpu *v, const struct event *event, const struct event *delivering)
 {
+	bool exception = event->kind == EVENT_EXCEPTION || (event->kind == EVENT_SOFT && !event->numbered);
+	if (!v->guest_mode || !exception)
+		return false;
+	update_debug_registers(v, event);
+	if (!v->nested_ops->exception(v, event, delivering))
+		return false;
+	vcpu_leave_guest(v, delivering);
+	return true;
+}
+
+enum escalation { ESCALATED, LEFT_GUEST, SHUT_DOWN };
+
+/* Makes *event the one to be delivered after v->fault came up during its delivery. */
+static enum escalation escalate(struct vcpu *v, struct event *event)
+{
+	if (v->status == ST_VMEXIT) {
+		vcpu_leave_guest(v, event);
+		return LEFT_GUEST;
+	}
 	/* Tables or stacks in memory that only the client can answer for cannot be waited for in the middle of a delivery. */
 	if (v->status != ST_FAULT)
-		return false;
+		return SHUT_DOWN;
 	struct event fault = v->fault;
+	if (left_guest_for(v, &fault, event))
+		return LEFT_GUEST;
 	if (!v->fault_chain_length && event->kind == EVENT_EXCEPTION)
 		chain_fault(v, event);
 	chain_fault(v, &fault);
 	switch (combine(event, &fault)) {
-	case COMBINE_SERIAL: *event = fault; return true;
-	case COMBINE_SHUTDOWN: return false;
+	case COMBINE_SERIAL: *event = fault; return ESCALATED;
+	case COMBINE_SHUTDOWN: return SHUT_DOWN;
 	default: break;
 	}
 	TRACE(v->trace, TRACE_INT, DOUBLE_FAULT, event->vector, fault.vector, v->rip, 0);
+	struct event double_fault = {.kind = EVENT_EXCEPTION, .vector = VEC_DF, .has_error = true};
+	if (left_guest_for(v, &double_fault, event))
+		return LEFT_GUEST;
 	if (fault.vector == VEC_PF)
 		v->cr2 = fault.cr2;
-	*event = (struct event){.kind = EVENT_EXCEPTION, .vector = VEC_DF, .has_error = true};
+	*event = double_fault;
+	return ESCALATED;
+}
+
+/* True: delivered, or ended by a #VMEXIT. */
+static bool deliver_with_escalation(struct vcpu *v, const struct event *event, uint64_t rip)
+{
+	struct event current = *event;
+	uint64_t from = v->rip;
+	while (!deliver_once(v, &current, rip)) {
+		switch (escalate(v, &current)) {
+		case LEFT_GUEST: return true;
+		case ESCALATED: break;
+		case SHUT_DOWN:
+			if (!v->guest_mode || !v->nested_ops->shutdown(v))
+				return shut_down(v);
+			vcpu_leave_guest(v, &current);
+			return true;
+		}
+		rip = v->rip;
+	}
+	if (UNLIKELY(v->debugctl & DEBUGCTL_LBR))
+		debug_record_event(v, from, v->rip);
 	return true;
+}
+
+bool event_deliver_injected(struct vcpu *v, const struct event *event, uint64_t rip)
+{
+	v->fault_chain_length = 0;
+	return deliver_with_escalation(v, event, rip);
 }
 
 bool event_deliver_from(struct vcpu *v, const struct event *event, uint64_t next_rip)
 {
-	struct event current = *event;
-	uint64_t rip = next_rip;
 	v->fault_chain_length = 0;
-	while (!deliver_once(v, &current, rip)) {
-		if (!escalate(v, &current))
-			return shut_down(v);
-		rip = v->rip;
-	}
-	return true;
+	return left_guest_for(v, event, NULL) || deliver_with_escalation(v, event, next_rip);
 }
 
 bool event_deliver(struct vcpu *v, const struct event *event)
@@ -361,5 +433,10 @@ bool event_deliver_redirected(struct vcpu *v, uint8_t vector, uint64_t next_rip)
 	uint64_t image = v->rflags;
 	if (!privileged) /* SDM 3, "Class 3 - Software Interrupt Handling in Virtual-8086 Mode" */
 		image = (image & ~FLAG_IF) | FLAG_IOPL | (image & FLAG_VIF ? FLAG_IF : 0);
-	return deliver_through_ivt(v, 0, vector, next_rip, image, FLAG_TF | FLAG_NT | FLAG_RF | (privileged ? FLAG_IF : FLAG_VIF));
+	uint64_t from = v->rip, cleared = FLAG_TF | FLAG_NT | FLAG_RF | (privileged ? FLAG_IF : FLAG_VIF);
+	if (!deliver_through_ivt(v, 0, vector, next_rip, image, cleared))
+		return false;
+	if (UNLIKELY(v->debugctl & DEBUGCTL_LBR))
+		debug_record_event(v, from, v->rip);
+	return true;
 }

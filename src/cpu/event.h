@@ -20,6 +20,11 @@ bool debug_instruction_match(const struct vcpu *v, uint64_t linear_rip, uint64_t
 /* Notes a data access (read or write) that an enabled breakpoint covers, in v->pending_dr6. */
 void debug_data_access(struct vcpu *v, uint64_t linear, unsigned size, bool write);
 void debug_io_access(struct vcpu *v, uint16_t port, unsigned size);
+/* Loads DR6 and DR7 with what is fixed in them put right. */
+void debug_registers_load(struct vcpu *v, uint64_t dr6, uint64_t dr7);
+/* With DEBUGCTL.LBR set: control went from one address to another, by a branch, or by an event that was delivered. */
+void debug_record_branch(struct vcpu *v, uint64_t from, uint64_t to);
+void debug_record_event(struct vcpu *v, uint64_t from, uint64_t to);
 /* Whether any breakpoint of DR7 is enabled (execution, or data and I/O). */
 bool debug_any_enabled(const struct vcpu *v);
 

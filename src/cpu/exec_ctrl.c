@@ -2,9 +2,10 @@
  * Control registers, descriptor table registers, and what else steers translation: each write is validated here in full, told to the
  * MMU, and ends the block. (SDM 3, "Control Registers"; SDM 2, "MOV - Move to/from Control Registers")
  */
-#include "cpu/event.h"
 #include "cpu/flags.h"
 #include "cpu/fpu.h"
+#include "cpu/nested.h"
+#include "cpu/system.h"
 
 /* ---- CR0 ---------------------------------------------------------------------------------------------------------------- */
 
@@ -18,17 +19,18 @@ static bool load_pdptes(struct vcpu *v)
 	return mmu_load_pdptes(v->mmu, v->cr3) || raise_gp(v, 0);
 }
 
-static bool tss_is_16bit(const struct vcpu *v)
+/* Intel's processors refuse 64-bit mode with such a task register; AMD's do not look, and a guest of KVM starts with one. */
+static bool refuses_tss(const struct vcpu *v)
 {
-	return (v->seg[SEG_TR].attr & (SEG_ATTR_TYPE & ~2u)) == SYS_TSS16_AVAILABLE;
+	return v->model.vendor == VENDOR_INTEL && (v->seg[SEG_TR].attr & (SEG_ATTR_TYPE & ~2u)) == SYS_TSS16_AVAILABLE;
 }
 
-/* Paging goes on: IA-32e mode has its conditions, PAE paging its table of four. */
+/* Paging goes on: IA-32e mode has its conditions. */
 static bool paging_may_start(struct vcpu *v)
 {
 	if (!(v->efer & EFER_LME))
-		return !(v->cr4 & CR4_PAE) || load_pdptes(v);
-	if (!(v->cr4 & CR4_PAE) || (v->seg[SEG_CS].attr & SEG_ATTR_L) || tss_is_16bit(v))
+		return true;
+	if (!(v->cr4 & CR4_PAE) || (v->seg[SEG_CS].attr & SEG_ATTR_L) || refuses_tss(v))
 		return raise_gp(v, 0);
 	return true;
 }
@@ -40,14 +42,20 @@ static bool paging_may_end(struct vcpu *v)
 
 static bool cr0_check(struct vcpu *v, uint64_t value)
 {
-	uint64_t changed = v->cr0 ^ value;
+	if (value >> 32)
+		return raise_gp(v, 0);
 	if (((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)))
 		return raise_gp(v, 0);
-	if (changed & CR0_PG)
-		return value & CR0_PG ? paging_may_start(v) : paging_may_end(v);
-	if (pae_paging(value, v->cr4, v->efer) && (changed & (CR0_CD | CR0_NW)))
-		return load_pdptes(v);
-	return true;
+	if (!((v->cr0 ^ value) & CR0_PG))
+		return true;
+	return value & CR0_PG ? paging_may_start(v) : paging_may_end(v);
+}
+
+/* PAE paging has its table of four. */
+static bool cr0_reach(struct vcpu *v, uint64_t value)
+{
+	bool reload = (v->cr0 ^ value) & (CR0_PG | CR0_CD | CR0_NW);
+	return !(reload && (value & CR0_PG) && (v->cr4 & CR4_PAE) && !(v->efer & EFER_LME)) || load_pdptes(v);
 }
 
 static void set_efer_lma(struct vcpu *v, bool on)
@@ -58,10 +66,10 @@ static void set_efer_lma(struct vcpu *v, bool on)
 
 static bool cr0_write(struct vcpu *v, uint64_t value)
 {
-	if (value >> 32)
-		return raise_gp(v, 0);
-	value = (value & CR0_DEFINED) | CR0_ET;
 	if (!cr0_check(v, value))
+		return false;
+	value = (value & CR0_DEFINED) | CR0_ET;
+	if (!cr0_reach(v, value))
 		return false;
 	TRACE(v->trace, TRACE_ROLE, CR_WRITE, 0, v->cr0, value, v->rip);
 	bool switched = ((v->cr0 ^ value) & CR0_PG) && (v->efer & EFER_LME);
@@ -77,15 +85,22 @@ static bool cr0_write(struct vcpu *v, uint64_t value)
 
 /* ---- CR3, CR4, CR8 ------------------------------------------------------------------------------------------------------ */
 
+static uint64_t cr3_no_flush(const struct vcpu *v)
+{
+	return v->cr4 & CR4_PCIDE ? CR3_NO_FLUSH : 0;
+}
+
+static bool cr3_check(struct vcpu *v, uint64_t value)
+{
+	return !(v->mode == MODE_LONG && (value & ~cr3_no_flush(v)) >> v->model.maxphyaddr) || raise_gp(v, 0);
+}
+
 static bool cr3_write(struct vcpu *v, uint64_t value)
 {
-	bool no_flush = false;
-	if ((v->cr4 & CR4_PCIDE) && (value & CR3_NO_FLUSH)) {
-		no_flush = true;
-		value &= ~CR3_NO_FLUSH;
-	}
-	if (v->mode == MODE_LONG && value >> v->model.maxphyaddr)
-		return raise_gp(v, 0);
+	bool no_flush = value & cr3_no_flush(v);
+	if (!cr3_check(v, value))
+		return false;
+	value &= ~cr3_no_flush(v);
 	if (pae_paging(v->cr0, v->cr4, v->efer) && !mmu_load_pdptes(v->mmu, value))
 		return raise_gp(v, 0);
 	TRACE(v->trace, TRACE_ROLE, CR_WRITE, 3, v->cr3, value, v->rip);
@@ -108,7 +123,7 @@ static const struct cr4_bits cr4_features[] = {
 	{CR4_SMAP, FEAT_SMAP}, {CR4_PKE, FEAT_PKU}, {CR4_PKS, FEAT_PKS},
 };
 
-static uint64_t cr4_settable(const struct vcpu *v)
+uint64_t vcpu_cr4_bits(const struct vcpu *v)
 {
 	uint64_t bits = 0;
 	for (size_t n = 0; n < ARRAY_LEN(cr4_features); n++)
@@ -119,20 +134,24 @@ static uint64_t cr4_settable(const struct vcpu *v)
 static bool cr4_check(struct vcpu *v, uint64_t value)
 {
 	uint64_t changed = v->cr4 ^ value;
-	if (value & ~cr4_settable(v))
+	if (value & ~vcpu_cr4_bits(v))
 		return raise_gp(v, 0);
 	if ((v->efer & EFER_LMA) && (!(value & CR4_PAE) || (changed & CR4_LA57)))
 		return raise_gp(v, 0);
 	if ((changed & value & CR4_PCIDE) && (!(v->efer & EFER_LMA) || (v->cr3 & CR3_PCID_MASK)))
 		return raise_gp(v, 0);
-	if (pae_paging(v->cr0, value, v->efer) && (changed & (CR4_PGE | CR4_PSE | CR4_PAE | CR4_SMEP)))
-		return load_pdptes(v);
 	return true;
+}
+
+static bool cr4_reach(struct vcpu *v, uint64_t value)
+{
+	bool reload = (v->cr4 ^ value) & (CR4_PGE | CR4_PSE | CR4_PAE | CR4_SMEP);
+	return !(reload && pae_paging(v->cr0, value, v->efer)) || load_pdptes(v);
 }
 
 static bool cr4_write(struct vcpu *v, uint64_t value)
 {
-	if (!cr4_check(v, value))
+	if (!cr4_check(v, value) || !cr4_reach(v, value))
 		return false;
 	TRACE(v->trace, TRACE_ROLE, CR_WRITE, 4, v->cr4, value, v->rip);
 	v->cr4 = value;
@@ -141,10 +160,18 @@ static bool cr4_write(struct vcpu *v, uint64_t value)
 	return true;
 }
 
+static bool cr8_check(struct vcpu *v, uint64_t value)
+{
+	return !(value & ~0xfull) || raise_gp(v, 0);
+}
+
+/* A nested guest may have a TPR of its own. */
 static bool cr8_write(struct vcpu *v, uint64_t value)
 {
-	if (value & ~0xfull)
-		return raise_gp(v, 0);
+	if (!cr8_check(v, value))
+		return false;
+	if (v->guest_mode && v->nested_ops->virtual_tpr(v, true, &value))
+		return true;
 	if (v->ops->cr8_write)
 		v->ops->cr8_write(v->machine, v->index, value);
 	return true;
@@ -152,19 +179,33 @@ static bool cr8_write(struct vcpu *v, uint64_t value)
 
 static uint64_t cr8_read(struct vcpu *v)
 {
+	uint64_t value;
+	if (v->guest_mode && v->nested_ops->virtual_tpr(v, false, &value))
+		return value;
 	return v->ops->cr8_read ? v->ops->cr8_read(v->machine, v->index) : 0;
 }
 
 /* ---- MOV CR, LMSW, SMSW, CLTS ------------------------------------------------------------------------------------------- */
 
-static unsigned control_register(const struct insn *i)
+unsigned control_register(const struct insn *i)
 {
 	return i->reg == 0 && (i->flags & INSN_LOCK) ? 8 : i->reg; /* AMD's other name for CR8 */
 }
 
-static bool control_register_exists(unsigned number)
+bool control_register_exists(unsigned number)
 {
 	return number == 0 || (number >= 2 && number <= 4) || number == 8;
+}
+
+bool control_register_permits(struct vcpu *v, unsigned number, uint64_t value)
+{
+	switch (number) {
+	case 0: return cr0_check(v, value);
+	case 3: return cr3_check(v, value);
+	case 4: return cr4_check(v, value);
+	case 8: return cr8_check(v, value);
+	default: return true;
+	}
 }
 
 static bool cpl0_required(struct vcpu *v)
@@ -226,10 +267,8 @@ HANDLER(exec_MOV_TO_CR)
 
 HANDLER(exec_SMSW)
 {
-	if (v->cpl && (v->cr4 & CR4_UMIP)) {
-		raise_gp(v, 0);
+	if (!umip_permits(v))
 		FAIL(v, i);
-	}
 	if (i->flags & INSN_MEM) {
 		if (!operand_write(v, i, 2, v->cr0))
 			FAIL(v, i);
@@ -270,10 +309,8 @@ static unsigned store_table(struct vcpu *v, const struct insn *i, const struct t
 	uint8_t bytes[10];
 	unsigned length = v->mode == MODE_LONG ? 10 : 6;
 	uint64_t linear;
-	if (v->cpl && (v->cr4 & CR4_UMIP)) {
-		raise_gp(v, 0);
+	if (!umip_permits(v))
 		FAIL(v, i);
-	}
 	for (unsigned n = 0; n < length; n++)
 		bytes[n] = (uint8_t)(n < 2 ? (uint64_t)table->limit >> 8 * n : table->base >> 8 * (n - 2));
 	if (!segment_linear(v, (enum seg)i->seg, operand_offset(v, i), length, PFERR_W, &linear) ||

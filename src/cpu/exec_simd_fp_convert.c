@@ -71,19 +71,12 @@ static bool to_general(struct vcpu *v, const struct insn *i, bool is_double, boo
 	return true;
 }
 
-#define RUN(op, call)              \
-	HANDLER(exec_##op)          \
-	{                           \
-		if (!(call))        \
-			FAIL(v, i); \
-		NEXT(v, i);         \
-	}
-RUN(CVTSI2SS, from_general(v, i, false))
-RUN(CVTSI2SD, from_general(v, i, true))
-RUN(CVTSS2SI, to_general(v, i, false, false))
-RUN(CVTSD2SI, to_general(v, i, true, false))
-RUN(CVTTSS2SI, to_general(v, i, false, true))
-RUN(CVTTSD2SI, to_general(v, i, true, true))
+HANDLER_CALLS(CVTSI2SS, from_general(v, i, false))
+HANDLER_CALLS(CVTSI2SD, from_general(v, i, true))
+HANDLER_CALLS(CVTSS2SI, to_general(v, i, false, false))
+HANDLER_CALLS(CVTSD2SI, to_general(v, i, true, false))
+HANDLER_CALLS(CVTTSS2SI, to_general(v, i, false, true))
+HANDLER_CALLS(CVTTSD2SI, to_general(v, i, true, true))
 
 /* ---- MMX registers ------------------------------------------------------------------------------------------------------ */
 
@@ -121,12 +114,12 @@ static bool to_mmx(struct vcpu *v, const struct insn *i, bool is_double, bool tr
 	fpu_enter_mmx(v->fpu);
 	return simd_fp_settle(v, &env) && vector_write(v, i, 0, &result);
 }
-RUN(CVTPI2PS, from_mmx(v, i, false))
-RUN(CVTPI2PD, from_mmx(v, i, true))
-RUN(CVTPS2PI, to_mmx(v, i, false, false))
-RUN(CVTPD2PI, to_mmx(v, i, true, false))
-RUN(CVTTPS2PI, to_mmx(v, i, false, true))
-RUN(CVTTPD2PI, to_mmx(v, i, true, true))
+HANDLER_CALLS(CVTPI2PS, from_mmx(v, i, false))
+HANDLER_CALLS(CVTPI2PD, from_mmx(v, i, true))
+HANDLER_CALLS(CVTPS2PI, to_mmx(v, i, false, false))
+HANDLER_CALLS(CVTPD2PI, to_mmx(v, i, true, false))
+HANDLER_CALLS(CVTTPS2PI, to_mmx(v, i, false, true))
+HANDLER_CALLS(CVTTPD2PI, to_mmx(v, i, true, true))
 
 /* ---- VCVTPS2PH ---------------------------------------------------------------------------------------------------------- */
 
@@ -154,4 +147,4 @@ static bool convert_to_half(struct vcpu *v, const struct insn *i)
 		return false;
 	return simd_fp_settle(v, &env);
 }
-RUN(VCVTPS2PH, convert_to_half(v, i))
+HANDLER_CALLS(VCVTPS2PH, convert_to_half(v, i))

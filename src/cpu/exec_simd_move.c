@@ -6,13 +6,6 @@
 
 #include "cpu/vector.h"
 
-#define RUN(op, call)                    \
-	HANDLER(exec_##op)               \
-	{                                \
-		if (!(call))             \
-			FAIL(v, i);      \
-		NEXT(v, i);              \
-	}
 
 /* ---- plain moves -------------------------------------------------------------------------------------------------------- */
 
@@ -49,22 +42,22 @@ static bool move(struct vcpu *v, const struct insn *i)
 	return true;
 }
 
-RUN(MOVUPS, move(v, i))
-RUN(MOVUPD, move(v, i))
-RUN(MOVAPS, move(v, i))
-RUN(MOVAPD, move(v, i))
-RUN(MOVDQA, move(v, i))
-RUN(MOVDQU, move(v, i))
-RUN(LDDQU, move(v, i))
-RUN(MOVNTPS, move(v, i))
-RUN(MOVNTPD, move(v, i))
-RUN(MOVNTDQ, move(v, i))
-RUN(MOVNTDQA, move(v, i))
-RUN(MOVNTQ, move(v, i))
-RUN(MOVD, move(v, i))
-RUN(MOVQ, move(v, i))
-RUN(MOVQ2DQ, move(v, i))
-RUN(MOVDQ2Q, move(v, i))
+HANDLER_CALLS(MOVUPS, move(v, i))
+HANDLER_CALLS(MOVUPD, move(v, i))
+HANDLER_CALLS(MOVAPS, move(v, i))
+HANDLER_CALLS(MOVAPD, move(v, i))
+HANDLER_CALLS(MOVDQA, move(v, i))
+HANDLER_CALLS(MOVDQU, move(v, i))
+HANDLER_CALLS(LDDQU, move(v, i))
+HANDLER_CALLS(MOVNTPS, move(v, i))
+HANDLER_CALLS(MOVNTPD, move(v, i))
+HANDLER_CALLS(MOVNTDQ, move(v, i))
+HANDLER_CALLS(MOVNTDQA, move(v, i))
+HANDLER_CALLS(MOVNTQ, move(v, i))
+HANDLER_CALLS(MOVD, move(v, i))
+HANDLER_CALLS(MOVQ, move(v, i))
+HANDLER_CALLS(MOVQ2DQ, move(v, i))
+HANDLER_CALLS(MOVDQ2Q, move(v, i))
 
 /* ---- scalars and halves ------------------------------------------------------------------------------------------------- */
 
@@ -109,12 +102,12 @@ static bool move_half(struct vcpu *v, const struct insn *i, vector_compute *merg
 	return vector_write(v, i, 0, &value);
 }
 
-RUN(MOVSS, move_scalar(v, i, merge_32))
-RUN(MOVSD, move_scalar(v, i, merge_64))
-RUN(MOVLPS, move_half(v, i, merge_64, 0))
-RUN(MOVLPD, move_half(v, i, merge_64, 0))
-RUN(MOVHPS, move_half(v, i, low_to_high, 1))
-RUN(MOVHPD, move_half(v, i, low_to_high, 1))
+HANDLER_CALLS(MOVSS, move_scalar(v, i, merge_32))
+HANDLER_CALLS(MOVSD, move_scalar(v, i, merge_64))
+HANDLER_CALLS(MOVLPS, move_half(v, i, merge_64, 0))
+HANDLER_CALLS(MOVLPD, move_half(v, i, merge_64, 0))
+HANDLER_CALLS(MOVHPS, move_half(v, i, low_to_high, 1))
+HANDLER_CALLS(MOVHPD, move_half(v, i, low_to_high, 1))
 VECTOR(MOVHLPS, high_to_low)
 VECTOR(MOVLHPS, low_to_high)
 
@@ -186,8 +179,8 @@ static void insert_single_memory(union vec *ret, const union vec *a, const union
 
 VECTOR(PINSRB, insert_8)
 VECTOR(PINSRW, insert_16)
-RUN(PINSRD, vector_execute(v, i, i->opsize == 8 ? insert_64 : insert_32))
-RUN(INSERTPS, vector_execute(v, i, i->flags & INSN_MEM ? insert_single_memory : insert_single))
+HANDLER_CALLS(PINSRD, vector_execute(v, i, i->opsize == 8 ? insert_64 : insert_32))
+HANDLER_CALLS(INSERTPS, vector_execute(v, i, i->flags & INSN_MEM ? insert_single_memory : insert_single))
 
 /* Element of `size` bytes of operand 1 to operand 0; a general register is cleared above it. */
 static bool extract(struct vcpu *v, const struct insn *i, unsigned size)
@@ -206,12 +199,12 @@ static bool extract(struct vcpu *v, const struct insn *i, unsigned size)
 	return true;
 }
 
-RUN(PEXTRB, extract(v, i, 1))
-RUN(PEXTRW, extract(v, i, 2))
-RUN(PEXTRD, extract(v, i, i->opsize))
-RUN(EXTRACTPS, extract(v, i, 4))
-RUN(VEXTRACTF128, extract(v, i, 16))
-RUN(VEXTRACTI128, extract(v, i, 16))
+HANDLER_CALLS(PEXTRB, extract(v, i, 1))
+HANDLER_CALLS(PEXTRW, extract(v, i, 2))
+HANDLER_CALLS(PEXTRD, extract(v, i, i->opsize))
+HANDLER_CALLS(EXTRACTPS, extract(v, i, 4))
+HANDLER_CALLS(VEXTRACTF128, extract(v, i, 16))
+HANDLER_CALLS(VEXTRACTI128, extract(v, i, 16))
 
 /* ---- clearing ----------------------------------------------------------------------------------------------------------- */
 
@@ -225,5 +218,5 @@ static bool clear_from(struct vcpu *v, const struct insn *i, unsigned from)
 	return true;
 }
 
-RUN(VZEROUPPER, clear_from(v, i, 16))
-RUN(VZEROALL, clear_from(v, i, 0))
+HANDLER_CALLS(VZEROUPPER, clear_from(v, i, 16))
+HANDLER_CALLS(VZEROALL, clear_from(v, i, 0))

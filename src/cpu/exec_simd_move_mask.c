@@ -6,13 +6,6 @@
 
 #include "cpu/vector.h"
 
-#define RUN(op, call)                    \
-	HANDLER(exec_##op)               \
-	{                                \
-		if (!(call))             \
-			FAIL(v, i);      \
-		NEXT(v, i);              \
-	}
 
 static uint64_t wrap(const struct insn *i, uint64_t offset)
 {
@@ -41,8 +34,8 @@ static bool store_selected_bytes(struct vcpu *v, const struct insn *i)
 	return true;
 }
 
-RUN(MASKMOVQ, store_selected_bytes(v, i))
-RUN(MASKMOVDQU, store_selected_bytes(v, i))
+HANDLER_CALLS(MASKMOVQ, store_selected_bytes(v, i))
+HANDLER_CALLS(MASKMOVDQU, store_selected_bytes(v, i))
 
 /* ---- elements ----------------------------------------------------------------------------------------------------------- */
 
@@ -84,10 +77,10 @@ static bool move_selected(struct vcpu *v, const struct insn *i, unsigned element
 	return store ? store_selected(v, i, &mask, element) : load_selected(v, i, &mask, element);
 }
 
-RUN(VMASKMOVPS, move_selected(v, i, 4))
-RUN(VMASKMOVPD, move_selected(v, i, 8))
-RUN(VPMASKMOVD, move_selected(v, i, 4))
-RUN(VPMASKMOVQ, move_selected(v, i, 8))
+HANDLER_CALLS(VMASKMOVPS, move_selected(v, i, 4))
+HANDLER_CALLS(VMASKMOVPD, move_selected(v, i, 8))
+HANDLER_CALLS(VPMASKMOVD, move_selected(v, i, 4))
+HANDLER_CALLS(VPMASKMOVQ, move_selected(v, i, 8))
 
 /* ---- gathers ------------------------------------------------------------------------------------------------------------ */
 
@@ -130,11 +123,11 @@ static bool gather(struct vcpu *v, const struct insn *i, unsigned element, unsig
 	return good;
 }
 
-RUN(VPGATHERDD, gather(v, i, 4, 4))
-RUN(VPGATHERDQ, gather(v, i, 8, 4))
-RUN(VPGATHERQD, gather(v, i, 4, 8))
-RUN(VPGATHERQQ, gather(v, i, 8, 8))
-RUN(VGATHERDPS, gather(v, i, 4, 4))
-RUN(VGATHERDPD, gather(v, i, 8, 4))
-RUN(VGATHERQPS, gather(v, i, 4, 8))
-RUN(VGATHERQPD, gather(v, i, 8, 8))
+HANDLER_CALLS(VPGATHERDD, gather(v, i, 4, 4))
+HANDLER_CALLS(VPGATHERDQ, gather(v, i, 8, 4))
+HANDLER_CALLS(VPGATHERQD, gather(v, i, 4, 8))
+HANDLER_CALLS(VPGATHERQQ, gather(v, i, 8, 8))
+HANDLER_CALLS(VGATHERDPS, gather(v, i, 4, 4))
+HANDLER_CALLS(VGATHERDPD, gather(v, i, 8, 4))
+HANDLER_CALLS(VGATHERQPS, gather(v, i, 4, 8))
+HANDLER_CALLS(VGATHERQPD, gather(v, i, 8, 8))

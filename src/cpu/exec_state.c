@@ -3,7 +3,7 @@
  * is in xsave.c. Here: which parts of an area are written or read, in which order things are checked, and that all of an area is
  * reached before a byte of it, or of the state, changes. (SDM 1, "Managing State Using the XSAVE Feature Set")
  */
-#include "cpu/access.h"
+#include "cpu/system.h"
 #include "cpu/xsave.h"
 
 #include <string.h>
@@ -360,12 +360,17 @@ HANDLER(exec_XGETBV)
 	NEXT(v, i);
 }
 
+bool xsetbv_permitted(struct vcpu *v)
+{
+	return xsave_enabled(v) && (!v->cpl || raise_gp(v, 0));
+}
+
 HANDLER(exec_XSETBV)
 {
 	uint64_t value = edx_eax(v);
-	if (!xsave_enabled(v))
+	if (!xsetbv_permitted(v))
 		FAIL(v, i);
-	if (v->cpl || (uint32_t)v->gpr[REG_RCX] || !xcr0_is_valid(&v->model, value)) {
+	if ((uint32_t)v->gpr[REG_RCX] || !xcr0_is_valid(&v->model, value)) {
 		raise_gp(v, 0);
 		FAIL(v, i);
 	}

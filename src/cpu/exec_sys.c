@@ -37,9 +37,12 @@ HANDLER(exec_FEP)
 	STOP(v, i);
 }
 
+/* Who comes by the same PAUSE again waits in a loop, and leaves the rest of the turn to the processor that is waited for. */
 HANDLER(exec_PAUSE)
 {
-	v->pause_requested = true;
+	uint64_t rip = insn_rip(i);
+	v->pause_requested = rip == v->pause_rip;
+	v->pause_rip = rip;
 	STOP(v, i);
 }
 
@@ -70,31 +73,37 @@ static bool reach_for_read(struct vcpu *v, enum seg seg, uint64_t offset)
  * Both are for CPL 0 here, and an invalid opcode elsewhere (SDM 2, "MONITOR"). Stores are not watched: what counts is whether the line
  * still holds what it held when MONITOR saw it. Outside of RAM nothing can be watched, and MONITOR arms nothing.
  */
-HANDLER(exec_MONITOR)
+bool monitor_permitted(struct vcpu *v)
 {
 	if (v->cpl)
-		return invalid_opcode(v, i);
-	if ((uint32_t)v->gpr[REG_RCX]) {
-		raise_gp(v, 0);
+		return raise_ud(v);
+	return !(uint32_t)v->gpr[REG_RCX] || raise_gp(v, 0);
+}
+
+bool mwait_permitted(struct vcpu *v)
+{
+	if (v->cpl)
+		return raise_ud(v);
+	return !((uint32_t)v->gpr[REG_RCX] & ~1u) || raise_gp(v, 0);
+}
+
+HANDLER(exec_MONITOR)
+{
+	if (!monitor_permitted(v))
 		FAIL(v, i);
-	}
 	struct mmu_translation translation;
 	if (!reach_translated(v, (enum seg)i->seg, register_read(v, REG_RAX, i->addrsize), &translation))
 		FAIL(v, i);
 	v->monitor_gpa = translation.gpa & ~(gpa_t)(MONITOR_LINE - 1);
-	v->monitor_armed = mem_read(v->space, 0, v->monitor_gpa, v->monitor_line, MONITOR_LINE);
+	v->monitor_armed = mem_read(v->space, vcpu_address_space(v), v->monitor_gpa, v->monitor_line, MONITOR_LINE);
 	NEXT(v, i);
 }
 
 /* SDM 2, "MWAIT": without an armed monitor, or after a store to its line, it is over at once. run.c wakes the processor. */
 HANDLER(exec_MWAIT)
 {
-	if (v->cpl)
-		return invalid_opcode(v, i);
-	if ((uint32_t)v->gpr[REG_RCX] & ~1u) {
-		raise_gp(v, 0);
+	if (!mwait_permitted(v))
 		FAIL(v, i);
-	}
 	v->halted = v->mwait = v->monitor_armed && !monitor_line_changed(v);
 	v->mwait_break = v->gpr[REG_RCX] & 1;
 	v->monitor_armed = false;
@@ -150,7 +159,7 @@ static void put_edx_eax(struct vcpu *v, uint64_t value)
 	v->gpr[REG_RDX] = value >> 32;
 }
 
-static bool tsc_permitted(struct vcpu *v)
+bool tsc_permitted(struct vcpu *v)
 {
 	return !((v->cr4 & CR4_TSD) && v->cpl) || raise_gp(v, 0);
 }
@@ -177,14 +186,17 @@ HANDLER(exec_RDTSCP)
 #define K7_COUNTERS 4u
 
 /* Intel: no counters are announced. AMD: the four of the K7, which stand still. */
-HANDLER(exec_RDPMC)
+bool rdpmc_permitted(struct vcpu *v)
 {
 	uint32_t counter = (uint32_t)v->gpr[REG_RCX];
 	bool permitted = !v->cpl || (v->cr4 & CR4_PCE);
-	if (!permitted || v->model.vendor != VENDOR_AMD || counter >= K7_COUNTERS) {
-		raise_gp(v, 0);
+	return (permitted && v->model.vendor == VENDOR_AMD && counter < K7_COUNTERS) || raise_gp(v, 0);
+}
+
+HANDLER(exec_RDPMC)
+{
+	if (!rdpmc_permitted(v))
 		FAIL(v, i);
-	}
 	put_edx_eax(v, 0);
 	NEXT(v, i);
 }
@@ -286,7 +298,7 @@ static unsigned hypercall(struct vcpu *v, const struct insn *i)
 {
 	unsigned size = v->mode == MODE_LONG ? 8 : 4;
 	uint64_t result = (uint64_t)HYPERCALL_UNKNOWN;
-	if (!vcpu_has(v, FEAT_KVM_HYPERCALL))
+	if (!vcpu_has(v, FEAT_KVM_HYPERCALL) || v->guest_mode) /* a nested guest's is its hypervisor's, or nobody's */
 		return invalid_opcode(v, i);
 	v->current = i;
 	if (v->cpl)
@@ -398,12 +410,12 @@ HANDLER(exec_POPF)
 
 #define OPCODE_USES_DX 8u /* EC to EF against E4 to E7 */
 
-static uint16_t port_operand(const struct vcpu *v, const struct insn *i)
+uint16_t port_operand(const struct vcpu *v, const struct insn *i)
 {
 	return i->opcode & OPCODE_USES_DX ? (uint16_t)v->gpr[REG_RDX] : (uint8_t)i->imm;
 }
 
-static unsigned port_size(const struct insn *i)
+unsigned port_size(const struct insn *i)
 {
 	return i->opsize == 8 ? 4 : i->opsize;
 }

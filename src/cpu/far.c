@@ -504,6 +504,6 @@ HANDLER(exec_IRET)
 {
 	unsigned status = in_protected_mode(v) ? iret_protected(v, i) : iret_real(v, i);
 	if (status == ST_STOP || status == ST_FAULT)
-		v->nmi_blocked = false;
+		event_block_nmis(v, false);
 	return status;
 }

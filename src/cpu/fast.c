@@ -4,6 +4,7 @@
  */
 #include "cpu/block.h"
 #include "cpu/fast.h"
+#include "cpu/nested.h"
 #include "cpu/vector.h"
 
 #define DECLARE(op) [OP_##op] = exec_##op,
@@ -50,9 +51,35 @@ static bool calls_out(unsigned op)
 	}
 }
 
-insn_handler *block_plain_handler(const struct insn *i)
+/* ---- nested guests ------------------------------------------------------------------------------------------------------------ */
+
+#define HAS_INTERCEPT(row, svm, vmx) [ROW_##row] = __builtin_strcmp(#svm, "NONE") != 0,
+static const bool has_intercept[INSN_ROW_COUNT] = {INSN_FOR_EACH_INTERCEPT(HAS_INTERCEPT)};
+#undef HAS_INTERCEPT
+
+/* An instruction of a nested guest that its hypervisor may want to see. */
+static FAST_HANDLER(intercepted)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
+	if (!row_permits(v, row))
+		FAIL(v, i);
+	v->current = i;
+	v->rip = insn_rip(i);
+	if (!v->nested_ops->instruction(v, i))
+		FAIL(v, i);
+	return plain_handlers[row->op](v, i);
+}
+
+static bool asks_first(const struct vcpu *v, const struct insn *i)
+{
+	return (v->mode_key & MODE_KEY_NESTED) && has_intercept[i->row];
+}
+
+insn_handler *block_plain_handler(const struct vcpu *v, const struct insn *i)
+{
+	const struct insn_row_info *row = &insn_rows[i->row];
+	if (asks_first(v, i))
+		return intercepted;
 	if (calls_out(row->op))
 		return calling_out;
 	return row->attributes & (ATTR_PROTECTED | ATTR_CPL0) ? restricted : plain_handlers[row->op];
@@ -100,10 +127,11 @@ static insn_handler *choose_unit(const struct insn *i, unsigned unit)
 insn_handler *block_choose_handler(const struct vcpu *v, const struct insn *i)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
-	insn_handler *fast = row->unit == INSN_UNIT_INT ? choose_integer(v, i, row->op) :
+	insn_handler *fast = asks_first(v, i)		 ? NULL :
+			     row->unit == INSN_UNIT_INT ? choose_integer(v, i, row->op) :
 			     v->code_size == 8		? choose_unit(i, row->unit) :
 							  NULL;
-	return fast ? fast : block_plain_handler(i);
+	return fast ? fast : block_plain_handler(v, i);
 }
 
 /* ---- flags that nobody sees --------------------------------------------------------------------------------------------------- */

@@ -124,7 +124,7 @@ static inline bool fast_high_byte(const struct insn *i)
 /* Whether a near branch's targets need no check but that for canonical addresses: in 64-bit code, or 32-bit code of 4 GiB. */
 static inline bool fast_near(const struct vcpu *v, const struct insn *i)
 {
-	return v->code_size == 8 ? i->opsize == 8 : v->mode_key == 4 && i->opsize == 4;
+	return v->code_size == 8 ? i->opsize == 8 : (v->mode_key & ~MODE_KEY_NESTED) == 4 && i->opsize == 4;
 }
 
 /* A count of bits to shift by that is neither zero nor as large as the operand. */

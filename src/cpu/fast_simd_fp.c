@@ -9,13 +9,12 @@
  * Registers are always stored in one piece as wide as an instruction of their kind may read them (16 bytes, 32 for VEX), or the
  * host could not forward the store to the next load.
  */
-#include "cpu/flags.h"
+#include "cpu/fast.h"
 #include "cpu/vector.h"
 
 #if defined(__x86_64__)
 
 #define UNUSABLE(unit) UNLIKELY(v->unit_blocked & (UNIT_BLOCKED_##unit | UNIT_BLOCKED_HOST_FP))
-#define PLAIN(op) return exec_##op(v, i)
 
 /* Memory as an operand of an asm statement; it may be no more aligned than the instruction asks for. */
 #define OUT(pointer, size) (*(uint8_t(*)[size])(pointer))

@@ -5,7 +5,7 @@
  * Each operation is a line of a list with its intrinsics for 128 and 256 bits and what the host must have for each. Another host than
  * an x86-64 has none of them. MMX is left to the plain handlers.
  */
-#include "cpu/flags.h"
+#include "cpu/fast.h"
 #include "cpu/vector.h"
 
 #if defined(__x86_64__)
@@ -53,16 +53,6 @@ static bool host_has(enum isa isa)
 
 /* ---- building blocks -------------------------------------------------------------------------------------------------------------- */
 
-static ALWAYS_INLINE uint64_t address(const struct vcpu *v, const struct insn *i)
-{
-	return v->gpr[i->base] + (v->gpr[i->index] << i->scale) + (uint64_t)i->disp;
-}
-
-static bool simple_memory(const struct insn *i)
-{
-	return i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS;
-}
-
 static ALWAYS_INLINE uint32_t load32(const uint8_t *from)
 {
 	uint32_t value;
@@ -81,7 +71,6 @@ static ALWAYS_INLINE uint64_t load64(const uint8_t *from)
 #define LOAD_256(from) _mm256_loadu_si256((const __m256i *)(const void *)(from))
 #define REGISTER(n) (v->fpu->vector[n])
 
-#define PLAIN(op) return exec_##op(v, i)
 #define REQUIRE_UNIT(op, unit)                                          \
 	if (UNLIKELY(v->unit_blocked & UNIT_BLOCKED_##unit))            \
 		PLAIN(op)
@@ -89,7 +78,7 @@ static ALWAYS_INLINE uint64_t load64(const uint8_t *from)
 /* Where the last source is; `from` becomes its host address. */
 #define IN_REGISTER(op, bytes) const uint8_t *from = REGISTER(i->rm)
 #define IN_MEMORY(op, bytes)                                                                       \
-	const uint8_t *from = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), bytes);            \
+	const uint8_t *from = tlb_read_hit(&v->hot, v->hot.bank, fast_address(v, i), bytes);            \
 	if (UNLIKELY(!from))                                                                       \
 		PLAIN(op)
 /* Host pages are as aligned as the guest's. */
@@ -431,7 +420,7 @@ insn_handler *fast_simd_int(const struct insn *i)
 {
 	const struct insn_row_info *row = &insn_rows[i->row];
 	bool memory = i->flags & INSN_MEM, avx = row->unit == INSN_UNIT_AVX;
-	if ((row->unit != INSN_UNIT_SSE && !avx) || (memory && !simple_memory(i)) || (row->op == OP_PALIGNR && i->imm > 16))
+	if ((row->unit != INSN_UNIT_SSE && !avx) || (memory && !fast_simple_memory(i)) || (row->op == OP_PALIGNR && i->imm > 16))
 		return NULL;
 	const struct forms *forms = find_forms(row);
 	if (!forms)

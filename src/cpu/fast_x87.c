@@ -6,18 +6,13 @@
  * Arithmetic is done by the host's own x87, with the guest's precision and rounding. Its result counts if it raised nothing but precision;
  * otherwise the plain handler computes again, with fp/.
  */
+#include "cpu/fast.h"
 #include "cpu/vector.h"
 #include "cpu/x87.h"
 
 #if defined(__x86_64__)
 
-#define PLAIN(op) return exec_##op(v, i)
 #define NOT_INLINE __attribute__((noinline))
-
-static ALWAYS_INLINE uint64_t address(const struct vcpu *v, const struct insn *i)
-{
-	return v->gpr[i->base] + (v->gpr[i->index] << i->scale) + (uint64_t)i->disp;
-}
 
 static ALWAYS_INLINE bool is_ready(const struct vcpu *v)
 {
@@ -44,7 +39,7 @@ static ALWAYS_INLINE void record(struct vcpu *v, const struct insn *i)
 static ALWAYS_INLINE void record_memory(struct vcpu *v, const struct insn *i)
 {
 	record(v, i);
-	v->fpu->fdp = address(v, i);
+	v->fpu->fdp = fast_address(v, i);
 	v->fpu->fds = v->seg[i->seg].selector;
 }
 
@@ -94,11 +89,11 @@ static ALWAYS_INLINE f80 from_integer(int64_t value)
 	return (f80){magnitude << shift, (uint16_t)((value < 0 ? 0x8000 : 0) | (0x3fff + 63 - shift))};
 }
 
-#define LOAD(name, op, type, is_easy, convert)                                                               \
+#define LOADS(name, op, type, is_easy, convert)                                                               \
 	static FAST_HANDLER(name)                                                                            \
 	{                                                                                                    \
 		type value;                                                                                  \
-		const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), sizeof(value));      \
+		const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, fast_address(v, i), sizeof(value));      \
 		if (UNLIKELY(!host || !can_push(v)))                                                         \
 			PLAIN(op);                                                                           \
 		__builtin_memcpy(&value, host, sizeof(value));                                               \
@@ -110,15 +105,15 @@ static ALWAYS_INLINE f80 from_integer(int64_t value)
 		CHAIN(v, i);                                                                                 \
 	}
 #define ALWAYS_EASY(value) true
-LOAD(FLD_m32, FLD, uint32_t, is_easy32, widen32)
-LOAD(FLD_m64, FLD, uint64_t, is_easy64, widen64)
-LOAD(FILD_m16, FILD, int16_t, ALWAYS_EASY, from_integer)
-LOAD(FILD_m32, FILD, int32_t, ALWAYS_EASY, from_integer)
-LOAD(FILD_m64, FILD, int64_t, ALWAYS_EASY, from_integer)
+LOADS(FLD_m32, FLD, uint32_t, is_easy32, widen32)
+LOADS(FLD_m64, FLD, uint64_t, is_easy64, widen64)
+LOADS(FILD_m16, FILD, int16_t, ALWAYS_EASY, from_integer)
+LOADS(FILD_m32, FILD, int32_t, ALWAYS_EASY, from_integer)
+LOADS(FILD_m64, FILD, int64_t, ALWAYS_EASY, from_integer)
 
 static FAST_HANDLER(FLD_m80)
 {
-	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), 10);
+	const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, fast_address(v, i), 10);
 	if (UNLIKELY(!host || !can_push(v)))
 		PLAIN(FLD);
 	record_memory(v, i);
@@ -207,7 +202,7 @@ HOST_OPERATION(FDIVR, "0xf1")
 	static FAST_HANDLER(name)                                                                            \
 	{                                                                                                    \
 		type value;                                                                                  \
-		const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, address(v, i), sizeof(value));      \
+		const uint8_t *host = tlb_read_hit(&v->hot, v->hot.bank, fast_address(v, i), sizeof(value));      \
 		if (UNLIKELY(!host || !has_st0(v)))                                                          \
 			PLAIN(op);                                                                           \
 		__builtin_memcpy(&value, host, sizeof(value));                                               \
@@ -266,7 +261,7 @@ ARITHMETIC(FDIVR)
 	}                                                                                                    \
 	static ALWAYS_INLINE bool store_##name(struct vcpu *v, const struct insn *i)                         \
 	{                                                                                                    \
-		uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, address(v, i), sizeof(type));            \
+		uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, fast_address(v, i), sizeof(type));            \
 		if (UNLIKELY(!host || !has_st0(v) || !host_##name(v->fpu, host)))                            \
 			return false;                                                                        \
 		record_memory(v, i);                                                                         \
@@ -280,7 +275,7 @@ HOST_STORE(i64, "fistpll", uint64_t)
 
 static ALWAYS_INLINE bool store_m80(struct vcpu *v, const struct insn *i)
 {
-	uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, address(v, i), 10);
+	uint8_t *host = tlb_write_hit(&v->hot, v->hot.bank, fast_address(v, i), 10);
 	if (UNLIKELY(!host || !has_st0(v)))
 		return false;
 	f80 value = x87_get(v->fpu, 0);
@@ -301,7 +296,7 @@ static ALWAYS_INLINE bool store_register(struct vcpu *v, const struct insn *i)
 	return true;
 }
 
-#define STORE(name, op, where, pops)                     \
+#define STORES(name, op, where, pops)                     \
 	static FAST_HANDLER(name)                        \
 	{                                                \
 		if (UNLIKELY(!store_##where(v, i)))      \
@@ -310,18 +305,18 @@ static ALWAYS_INLINE bool store_register(struct vcpu *v, const struct insn *i)
 			x87_pop(v->fpu);                 \
 		CHAIN(v, i);                             \
 	}
-STORE(FST_m32, FST, m32, false)
-STORE(FST_m64, FST, m64, false)
-STORE(FST_register, FST, register, false)
-STORE(FSTP_m32, FSTP, m32, true)
-STORE(FSTP_m64, FSTP, m64, true)
-STORE(FSTP_m80, FSTP, m80, true)
-STORE(FSTP_register, FSTP, register, true)
-STORE(FIST_m16, FIST, i16, false)
-STORE(FIST_m32, FIST, i32, false)
-STORE(FISTP_m16, FISTP, i16, true)
-STORE(FISTP_m32, FISTP, i32, true)
-STORE(FISTP_m64, FISTP, i64, true)
+STORES(FST_m32, FST, m32, false)
+STORES(FST_m64, FST, m64, false)
+STORES(FST_register, FST, register, false)
+STORES(FSTP_m32, FSTP, m32, true)
+STORES(FSTP_m64, FSTP, m64, true)
+STORES(FSTP_m80, FSTP, m80, true)
+STORES(FSTP_register, FSTP, register, true)
+STORES(FIST_m16, FIST, i16, false)
+STORES(FIST_m32, FIST, i32, false)
+STORES(FISTP_m16, FISTP, i16, true)
+STORES(FISTP_m32, FISTP, i32, true)
+STORES(FISTP_m64, FISTP, i64, true)
 
 /* ---- exchange and signs ----------------------------------------------------------------------------------------------------- */
 

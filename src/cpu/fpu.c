@@ -1,5 +1,6 @@
 /* Gates of the x87, MMX, SSE and AVX, pending x87 exceptions, and the guest's MXCSR in the host's; see fpu.h. */
 #include "cpu/fpu.h"
+#include "cpu/nested.h"
 
 static bool sse_is_on(const struct vcpu *v)
 {
@@ -68,6 +69,8 @@ bool fpu_check_pending(struct vcpu *v)
 		return raise_exception(v, VEC_MF);
 	if (v->fpu_error_ignored)
 		return true;
+	if (v->guest_mode && v->nested_ops->ferr_freeze(v))
+		return false;
 	if (!v->fpu_error_line)
 		set_error_line(v, true);
 	v->halted = true;

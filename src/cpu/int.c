@@ -16,14 +16,15 @@ static unsigned after_delivery(struct vcpu *v, const struct insn *i, bool delive
 /* The instruction's own address is what a fault on the way to the handler saves. */
 static unsigned software_event(struct vcpu *v, const struct insn *i, enum event_kind kind, uint8_t vector)
 {
-	struct event event = {.kind = kind, .vector = vector, .trap = true};
+	struct event event = {.kind = kind, .vector = vector, .trap = true, .next_rip = insn_next_rip(v, i),
+			      .numbered = insn_rows[i->row].op == OP_INT};
 	if (kind == EVENT_ICEBP) { /* data breakpoints held back by MOV SS are reported together with it */
 		event.dr6 = v->pending_dr6 & DR6_VOLATILE;
 		v->pending_dr6 = 0;
 	}
 	v->current = i;
 	v->rip = insn_rip(i);
-	return after_delivery(v, i, event_deliver_from(v, &event, insn_next_rip(v, i)));
+	return after_delivery(v, i, event_deliver_from(v, &event, event.next_rip));
 }
 
 /* The 32 bytes below the I/O permission bitmap: a clear bit sends INT n to the 8086 program itself (CR4.VME). */

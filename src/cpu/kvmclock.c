@@ -29,7 +29,7 @@ _Static_assert(CLOCK_HZ >= NANOSECONDS && CLOCK_HZ < 4 * NANOSECONDS, "a shift o
 static void give(struct vcpu *v, gpa_t gpa, const void *bytes, unsigned length)
 {
 	if ((gpa & PAGE_OFFSET_MASK) + length <= PAGE_SIZE)
-		mem_write(v->space, 0, gpa, bytes, length);
+		mem_write(v->space, vcpu_address_space(v), gpa, bytes, length);
 }
 
 /* An even version says that the structure is complete. */

@@ -86,11 +86,17 @@ static const struct {
 	{FEAT_XSAVEC, FEAT_XSAVE}, {FEAT_XGETBV1, FEAT_XSAVE}, {FEAT_XSAVES, FEAT_XSAVEC}, {FEAT_AVX, FEAT_XSAVE},
 	{FEAT_AVX, FEAT_SSE42}, {FEAT_F16C, FEAT_AVX}, {FEAT_FMA, FEAT_AVX}, {FEAT_AVX2, FEAT_AVX}, {FEAT_VAES, FEAT_AVX},
 	{FEAT_VAES, FEAT_AES}, {FEAT_VPCLMULQDQ, FEAT_AVX}, {FEAT_VPCLMULQDQ, FEAT_PCLMULQDQ}, {FEAT_KVM, FEAT_HYPERVISOR},
+	{FEAT_SVM, FEAT_LM},
+	{FEAT_NPT, FEAT_SVM}, {FEAT_LBRV, FEAT_SVM}, {FEAT_SVM_LOCK, FEAT_SVM}, {FEAT_NRIPS, FEAT_SVM}, {FEAT_TSC_RATIO, FEAT_SVM},
+	{FEAT_VMCB_CLEAN, FEAT_SVM}, {FEAT_FLUSH_BY_ASID, FEAT_SVM}, {FEAT_DECODE_ASSISTS, FEAT_SVM}, {FEAT_PAUSE_FILTER, FEAT_SVM},
+	{FEAT_PAUSE_THRESHOLD, FEAT_PAUSE_FILTER}, {FEAT_VIRTUAL_VMLOAD, FEAT_NPT}, {FEAT_VGIF, FEAT_SVM}, {FEAT_VNMI, FEAT_SVM},
 };
 
 /* What follows from the features: without one, those that need it are gone too. */
 static void model_finish(struct cpu_model *model)
 {
+	if (model->vendor != VENDOR_AMD)
+		feature_set_to(&model->features, FEAT_SVM, false);
 	for (size_t n = 0; n < ARRAY_LEN(dependencies); n++)
 		if (!feature_in(&model->features, dependencies[n].needs))
 			feature_set_to(&model->features, dependencies[n].feature, false);
@@ -272,6 +278,13 @@ bool cpu_model_parse(const char *text, struct cpu_model *ret, struct err *err)
 		return false;
 	*ret = model;
 	return true;
+}
+
+void cpu_model_text(const struct cpu_model *model, struct strbuf *out)
+{
+	strbuf_addf(out, "%s,vendor=%s,maxphyaddr=%u", model->name, model->vendor == VENDOR_AMD ? "amd" : "intel", model->maxphyaddr);
+	for (size_t n = 0; n < ARRAY_LEN(features); n++)
+		strbuf_addf(out, ",%c%s", feature_in(&model->features, features[n].feature) ? '+' : '-', features[n].name);
 }
 
 /* ---- QEMU --------------------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "cpu/msr.h"
 
 #include "arch/msr.h"
+#include "arch/vmcb.h"
 #include "cpu/kvmclock.h"
 
 #define INTEL 1u
@@ -90,10 +91,13 @@ static bool tsc_read(struct vcpu *v, uint32_t number, uint64_t *ret)
 	return true;
 }
 
-/* SDM 3, "IA32_TSC_ADJUST": a write of the TSC moves TSC_ADJUST by as much, and the other way round. */
+/*
+ * SDM 3, "IA32_TSC_ADJUST": a write of the TSC moves TSC_ADJUST by as much, and the other way round. What a nested guest writes, if it
+ * may, is the processor's own TSC.
+ */
 static bool tsc_write(struct vcpu *v, uint32_t number, uint64_t value)
 {
-	uint64_t delta = value - vcpu_tsc(v);
+	uint64_t delta = value - vcpu_tsc_own(v);
 	v->tsc_offset += delta;
 	v->tsc_adjust += delta;
 	kvmclock_tsc_changed(v);
@@ -108,16 +112,25 @@ static bool tsc_adjust_write(struct vcpu *v, uint32_t number, uint64_t value)
 	return true;
 }
 
-static uint64_t efer_bits(const struct vcpu *v)
+uint64_t vcpu_efer_bits(const struct vcpu *v)
 {
 	return (vcpu_has(v, FEAT_SYSCALL) ? EFER_SCE : 0) | (vcpu_has(v, FEAT_LM) ? EFER_LME | EFER_LMA : 0) |
-	       (vcpu_has(v, FEAT_NX) ? EFER_NX : 0);
+	       (vcpu_has(v, FEAT_NX) ? EFER_NX : 0) | (vcpu_has(v, FEAT_SVM) && !(v->vm_cr & VM_CR_SVMDIS) ? EFER_SVME : 0);
+}
+
+/* Without SVM there is no STGI, and nothing may stay held back (APM 2, "Global Interrupt Flag, STGI and CLGI Instructions"). */
+static void svme_cleared(struct vcpu *v)
+{
+	if (!v->guest_mode)
+		v->gif = true;
 }
 
 static bool efer_write(struct vcpu *v, uint32_t number, uint64_t value)
 {
-	if ((value & ~efer_bits(v)) || ((v->cr0 & CR0_PG) && ((value ^ v->efer) & EFER_LME)))
+	if ((value & ~vcpu_efer_bits(v)) || ((v->cr0 & CR0_PG) && ((value ^ v->efer) & EFER_LME)))
 		return false;
+	if (v->efer & ~value & EFER_SVME)
+		svme_cleared(v);
 	v->efer = (value & ~EFER_LMA) | (v->efer & EFER_LMA);
 	mmu_write_efer(v->mmu, v->efer);
 	vcpu_update_mode(v);
@@ -154,6 +167,38 @@ static bool tsc_aux_write(struct vcpu *v, uint32_t number, uint64_t value)
 	if (!(vcpu_has(v, FEAT_RDTSCP) || vcpu_has(v, FEAT_RDPID)) || (v->model.vendor == VENDOR_INTEL && value >> 32))
 		return false;
 	v->tsc_aux = (uint32_t)value;
+	return true;
+}
+
+static bool smbase_read(struct vcpu *v, uint32_t number, uint64_t *ret)
+{
+	*ret = v->smbase;
+	return true;
+}
+
+/* Of use outside of SMM: inside, RSM loads what the save area holds (APM 2, "SMBASE Register"). */
+static bool smbase_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	v->smbase = (uint32_t)value;
+	return true;
+}
+
+/* AMD's control-transfer recording. The bits for pins of the package are taken and forgotten. */
+static bool debugctl_valid(const struct vcpu *v, uint32_t number, uint64_t value)
+{
+	return v->model.vendor == VENDOR_AMD || !value;
+}
+
+static bool debugctl_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	v->debugctl = value & (DEBUGCTL_LBR | DEBUGCTL_BTF);
+	return true;
+}
+
+static bool last_branch_read(struct vcpu *v, uint32_t number, uint64_t *ret)
+{
+	const uint64_t values[] = {v->br_from, v->br_to, v->last_excp_from, v->last_excp_to};
+	*ret = values[number - MSR_BR_FROM];
 	return true;
 }
 
@@ -262,6 +307,45 @@ static bool fixed_mtrr_write(struct vcpu *v, uint32_t number, uint64_t value)
 	return true;
 }
 
+/* ---- secure virtual machine --------------------------------------------------------------------------------------------- */
+
+/* APM 2, "VM_CR MSR": SVMDIS may not be set under EFER.SVME; under LOCK, it and LOCK keep their values. */
+static bool vm_cr_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	uint64_t locked = v->vm_cr & VM_CR_LOCK ? VM_CR_LOCK | VM_CR_SVMDIS : 0;
+	if ((value & VM_CR_SVMDIS) && (v->efer & EFER_SVME))
+		return false;
+	v->vm_cr = (value & ~locked) | (v->vm_cr & locked);
+	return true;
+}
+
+static bool hsave_valid(const struct vcpu *v, uint32_t number, uint64_t value)
+{
+	return is_aligned(value, PAGE_SIZE) && !(value >> v->model.maxphyaddr);
+}
+
+/* APM 2, "SVM-Lock": while VM_CR.LOCK is clear a write sets the key; afterwards the same key, if it is not zero, opens the lock. */
+static bool svm_key_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	if (!(v->vm_cr & VM_CR_LOCK))
+		v->svm_key = value;
+	else if (value && value == v->svm_key)
+		v->vm_cr &= ~VM_CR_LOCK;
+	return true;
+}
+
+static bool ignne_read(struct vcpu *v, uint32_t number, uint64_t *ret)
+{
+	*ret = v->fpu_error_ignored;
+	return true;
+}
+
+static bool ignne_write(struct vcpu *v, uint32_t number, uint64_t value)
+{
+	v->fpu_error_ignored = value;
+	return true;
+}
+
 /* ---- registers of the interrupt controller ------------------------------------------------------------------------------ */
 
 static bool apic_read(struct vcpu *v, uint32_t number, uint64_t *ret)
@@ -308,7 +392,9 @@ static const struct msr_row rows[] = {
 	{MSR_MCG_STATUS, MSR_MCG_STATUS, BOTH, FEAT_MCA, true, FIELD(mcg_status), 7},
 	{MSR_MISC_ENABLE, MSR_MISC_ENABLE, INTEL, FEAT_NONE, true, .writable = MISC_ENABLE_WRITABLE | MISC_ENABLE_FIXED_1 | BIT(7),
 	 .read = misc_enable_read, .write = misc_enable_write},
-	{MSR_DEBUGCTL, MSR_DEBUGCTL, BOTH, FEAT_NONE, true, FIELD(debugctl), 0},
+	{MSR_DEBUGCTL, MSR_DEBUGCTL, BOTH, FEAT_NONE, true, FIELD(debugctl), DEBUGCTL_LBR | DEBUGCTL_BTF | DEBUGCTL_PINS,
+	 .check = debugctl_valid, .write = debugctl_write},
+	{MSR_BR_FROM, MSR_LAST_EXCP_TO, AMD, .read = last_branch_read},
 	{MSR_MTRR_PHYSBASE0, MSR_MTRR_PHYSMASK7, BOTH, FEAT_MTRR, true, ARRAY_FIELD(mtrr_var), ANY_VALUE, variable_mtrr_valid},
 	{MSR_MTRR_FIX64K, MSR_MTRR_FIX64K, BOTH, FEAT_MTRR, true, .writable = ANY_VALUE, .check = fixed_mtrr_valid,
 	 .read = fixed_mtrr_read, .write = fixed_mtrr_write},
@@ -333,6 +419,7 @@ static const struct msr_row rows[] = {
 	 .write = segment_base_write},
 	{MSR_KERNEL_GS_BASE, MSR_KERNEL_GS_BASE, BOTH, FEAT_LM, true, FIELD(kernel_gs_base), ANY_VALUE, canonical},
 	{MSR_TSC_AUX, MSR_TSC_AUX, BOTH, FEAT_NONE, true, .writable = ANY_VALUE, .read = tsc_aux_read, .write = tsc_aux_write},
+	{MSR_TSC_RATIO, MSR_TSC_RATIO, AMD, FEAT_TSC_RATIO, true, FIELD(tsc_ratio), BITS(TSC_RATIO_BITS - 1, 0)},
 	/* The counters count nothing and keep nothing, by which a kernel sees that it should not use them. */
 	{MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, AMD, .writable = ANY_VALUE, .read = read_zero, .write = write_ignored},
 	{MSR_SYSCFG, MSR_SYSCFG, AMD, .read = read_zero, .write = write_ignored},
@@ -341,7 +428,12 @@ static const struct msr_row rows[] = {
 	{MSR_NB_CFG, MSR_NB_CFG, AMD, .writable = ANY_VALUE, .read = read_zero, .write = write_ignored},
 	{MSR_INT_PENDING, MSR_INT_PENDING, AMD, .read = read_zero},
 	{MSR_MMIO_CONF_BASE, MSR_MMIO_CONF_BASE, AMD, .read = read_zero},
+	{MSR_SMBASE, MSR_SMBASE, AMD, FEAT_NONE, true, .writable = 0xffffffff, .read = smbase_read, .write = smbase_write},
 	{MSR_TSEG_ADDR, MSR_TSEG_MASK, AMD, .read = read_zero},
+	{MSR_VM_CR, MSR_VM_CR, AMD, FEAT_SVM, true, FIELD(vm_cr), VM_CR_DEFINED, .write = vm_cr_write},
+	{MSR_IGNNE, MSR_IGNNE, AMD, FEAT_SVM, .writable = 1, .read = ignne_read, .write = ignne_write},
+	{MSR_VM_HSAVE_PA, MSR_VM_HSAVE_PA, AMD, FEAT_SVM, true, FIELD(vm_hsave_pa), ANY_VALUE, hsave_valid},
+	{MSR_SVM_KEY, MSR_SVM_KEY, AMD, FEAT_SVM_LOCK, .writable = ANY_VALUE, .read = read_zero, .write = svm_key_write},
 	{MSR_DE_CFG, MSR_DE_CFG, AMD, .writable = DE_CFG_LFENCE_SERIALIZES, .read = de_cfg_read, .write = write_ignored},
 	{MSR_BU_CFG2, MSR_BU_CFG2, AMD, .read = read_zero},
 };
@@ -379,6 +471,12 @@ bool msr_read(struct vcpu *v, uint32_t number, uint64_t *ret)
 		return row->read(v, number, ret);
 	*ret = *stored_value(v, row, number);
 	return true;
+}
+
+bool msr_value_is_valid(const struct vcpu *v, uint32_t number, uint64_t value)
+{
+	const struct msr_row *row = find_row(v, number);
+	return row && !(value & ~row->writable) && (!row->check || row->check(v, number, value));
 }
 
 bool msr_write(struct vcpu *v, uint32_t number, uint64_t value)

@@ -414,10 +414,8 @@ static unsigned store_system_selector(struct vcpu *v, const struct insn *i, enum
 		raise_ud(v);
 		FAIL(v, i);
 	}
-	if (v->cpl && (v->cr4 & CR4_UMIP)) {
-		raise_gp(v, 0);
+	if (!umip_permits(v))
 		FAIL(v, i);
-	}
 	uint16_t selector = v->seg[seg].selector;
 	if (i->flags & INSN_MEM) {
 		if (!operand_write(v, i, 2, selector))

@@ -133,10 +133,41 @@ uint64_t flags_writable(const struct vcpu *v, unsigned opsize);
 /* Replaces the bits in mask; the status flags become explicit. The mode is to be updated by the caller if AC may change. */
 void flags_load(struct vcpu *v, uint64_t mask, uint64_t image);
 
+/* ---- what an instruction may not do, without looking at memory: asked before intercepts and by the instruction itself ------------ */
+
+/* SGDT, SIDT, SLDT, SMSW, STR. */
+static inline bool umip_permits(struct vcpu *v)
+{
+	return !(v->cpl && (v->cr4 & CR4_UMIP)) || raise_gp(v, 0);
+}
+
+bool tsc_permitted(struct vcpu *v);
+bool rdpmc_permitted(struct vcpu *v);
+bool monitor_permitted(struct vcpu *v);
+bool mwait_permitted(struct vcpu *v);
+/* CR4.OSXSAVE and CPL; the value is not looked at. */
+bool xsetbv_permitted(struct vcpu *v);
+/* The register that MOV CR names, and whether there is such a register. */
+unsigned control_register(const struct insn *i);
+bool control_register_exists(unsigned number);
+/* Whether it may have this value; PDPTEs aside. */
+bool control_register_permits(struct vcpu *v, unsigned number, uint64_t value);
+/* MOV DR: existence, CPL, DR7.GD, and the value to be written. ret_number has DR4 and DR5 replaced by what they alias. */
+bool debug_register_permitted(struct vcpu *v, const struct insn *i, bool write, unsigned *ret_number);
+/* IN and OUT. */
+uint16_t port_operand(const struct vcpu *v, const struct insn *i);
+unsigned port_size(const struct insn *i);
+
 /* ---- events and tasks --------------------------------------------------------------------------------------------------- */
 
 /* event_deliver() for an event that an instruction causes: a completed delivery saves next_rip, a fault on the way v->rip. */
 bool event_deliver_from(struct vcpu *v, const struct event *event, uint64_t next_rip);
+/* The event of a VMRUN: not itself subject to intercepts, only what comes up on the way. rip is to be saved by a completed delivery. */
+bool event_deliver_injected(struct vcpu *v, const struct event *event, uint64_t rip);
+/* NMIs are blocked, or free again: those of the nested guest where it has its own. */
+void event_block_nmis(struct vcpu *v, bool blocked);
+/* Performs the #VMEXIT that was recorded. delivering: the event that was cut off, or NULL. */
+void vcpu_leave_guest(struct vcpu *v, const struct event *delivering);
 /* INT n of virtual-8086 mode through the IVT (CR4.VME). */
 bool event_deliver_redirected(struct vcpu *v, uint8_t vector, uint64_t next_rip);
 

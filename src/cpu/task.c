@@ -5,6 +5,7 @@
  * After the commit the new task's registers stand, and what its segments raise belongs to the new task.
  */
 #include "cpu/fpu.h"
+#include "cpu/nested.h"
 #include "cpu/system.h"
 
 #include <string.h>
@@ -312,12 +313,20 @@ static bool run_new_task(struct vcpu *v, const struct new_task *task, const uint
 	return v->rip <= v->seg[SEG_CS].limit || raise_gp(v, 0);
 }
 
+/* Whether the switch goes on; false: a nested guest's hypervisor wants to see to it. */
+static bool not_intercepted(struct vcpu *v, uint16_t selector, enum task_reason reason, uint64_t rflags, const uint32_t *error)
+{
+	struct nested_task_switch task = {.selector = selector, .iret = reason == TASK_RETURN, .jump = reason == TASK_JUMP,
+					  .has_error = error, .error = error ? *error : 0, .rf = rflags & FLAG_RF};
+	return !v->guest_mode || !v->nested_ops->task_switch(v, &task);
+}
+
 bool task_switch(struct vcpu *v, uint16_t selector, enum task_reason reason, uint64_t rip, uint64_t rflags, const uint32_t *error,
 		 bool *ret_committed)
 {
 	struct new_task task = {.selector = selector};
 	*ret_committed = false;
-	if (!check_descriptor(v, selector, reason, &task.descriptor))
+	if (!check_descriptor(v, selector, reason, &task.descriptor) || !not_intercepted(v, selector, reason, rflags, error))
 		return false;
 	task.wide = descriptor_type(task.descriptor) & 8;
 	uint64_t base = descriptor_base(task.descriptor);

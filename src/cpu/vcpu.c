@@ -4,11 +4,14 @@
 #include <string.h>
 
 #include "arch/msr.h"
+#include "arch/vmcb.h"
 #include "base/alloc.h"
 #include "cpu/block.h"
 #include "cpu/cpuid.h"
 #include "cpu/flags.h"
 #include "cpu/fpu.h"
+#include "cpu/nested.h"
+#include "cpu/smm.h"
 
 #define RANDOM_SEED 0x756d627261ull
 
@@ -81,12 +84,16 @@ static void reset_msrs(struct vcpu *v)
 	v->pat = 0x0007040600070406ull;
 	v->misc_enable = MISC_ENABLE_FAST_STRING | (vcpu_has(v, FEAT_MONITOR) ? MISC_ENABLE_MWAIT : 0);
 	v->mcg_status = v->debugctl = v->spec_ctrl = 0;
+	v->br_from = v->br_to = v->last_excp_from = v->last_excp_to = 0;
+	v->smbase = SMM_BASE_RESET;
 	v->hwcr = v->model.vendor == VENDOR_AMD ? HWCR_TSC_FREQUENCY : 0;
 	v->mtrr_def_type = 0;
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
 	v->tsc_offset = v->clock ? 0 - clock_now(v->clock) : 0;
 	v->tsc_adjust = 0;
+	v->vm_cr = v->vm_hsave_pa = v->svm_key = 0;
+	v->tsc_ratio = TSC_RATIO_ONE;
 	v->cr0 = CR0_CD | CR0_NW;
 	v->fpu_error_line = v->fpu_error_ignored = false;
 	*v->fpu = (struct fpu_state){.fcw = 0x40, .ftw = 0xff, .mxcsr = MXCSR_INITIAL, .xcr0 = XFEATURE_X87};
@@ -102,12 +109,28 @@ static void reset_events(struct vcpu *v)
 	v->pending_dr6 = 0;
 	v->rf_suppress = v->fep = v->monitor_armed = false;
 	v->reply_count = v->reply_next = 0;
+	v->pause_rip = 0;
 	v->fault_chain_length = 0;
+	v->smm = v->smm_nmi_blocked = false;
+	v->gif = true;
+}
+
+/* APM 2, "VM_CR MSR": INIT makes SVM usable again, unless that is locked. No nested guest survives either. */
+static void reset_svm(struct vcpu *v, bool init)
+{
+	if (!(v->vm_cr & VM_CR_LOCK))
+		v->vm_cr &= ~VM_CR_SVMDIS;
+	if (v->nested_ops)
+		v->nested_ops->reset(v, init);
+	v->gif = true;
+	v->guest_mode = false;
+	v->nested_tsc_offset = 0;
 }
 
 void vcpu_reset(struct vcpu *v, bool init)
 {
 	TRACE(v->trace, TRACE_RESET, RESET, v->index, 0, 0, 0);
+	reset_svm(v, init);
 	if (!init)
 		reset_msrs(v);
 	memset(v->gpr, 0, sizeof(v->gpr));
@@ -175,16 +198,28 @@ void vcpu_update_mode(struct vcpu *v)
 	uint32_t limit = v->seg[SEG_CS].limit;
 	bool small = v->code_size == 2 && limit == 0xffff;
 	bool odd = v->code_size != 8 && limit != 0xffffffffu && !small;
-	v->mode_key = v->code_size | (odd ? MODE_KEY_ODD_LIMIT : 0) | (small ? MODE_KEY_64K_LIMIT : 0);
+	v->mode_key = v->code_size | (odd ? MODE_KEY_ODD_LIMIT : 0) | (small ? MODE_KEY_64K_LIMIT : 0) |
+		      (v->guest_mode ? MODE_KEY_NESTED : 0);
 	mmu_select_class(&v->hot, v->cpl == 3, v->rflags & FLAG_AC);
+}
+
+static void tell_mmu(struct vcpu *v)
+{
+	struct mmu_regs regs = {
+		.cr0 = v->cr0, .cr3 = v->cr3, .cr4 = v->cr4, .efer = v->efer, .pkru = v->pkru, .pkrs = v->pkrs, .smm = v->smm,
+		.guest_mode = v->guest_mode,
+	};
+	mmu_set_regs(v->mmu, &regs);
+	if ((v->cr0 & CR0_PG) && (v->cr4 & CR4_PAE) && !(v->efer & EFER_LMA))
+		mmu_load_pdptes(v->mmu, v->cr3);
 }
 
 void vcpu_registers_changed(struct vcpu *v)
 {
-	struct mmu_regs regs = {.cr0 = v->cr0, .cr3 = v->cr3, .cr4 = v->cr4, .efer = v->efer, .pkru = v->pkru, .pkrs = v->pkrs};
-	mmu_set_regs(v->mmu, &regs);
-	if ((v->cr0 & CR0_PG) && (v->cr4 & CR4_PAE) && !(v->efer & EFER_LMA))
-		mmu_load_pdptes(v->mmu, v->cr3);
+	if (v->guest_mode)
+		v->nested_ops->registers(v);
+	else
+		tell_mmu(v);
 	vcpu_update_mode(v);
 	fpu_update_units(v);
 }
@@ -200,9 +235,18 @@ void vcpu_set_rflags(struct vcpu *v, uint64_t rflags)
 	v->flag_kind = FLAGS_EXPLICIT;
 }
 
-uint64_t vcpu_tsc(struct vcpu *v)
+uint64_t vcpu_tsc_own(struct vcpu *v)
 {
 	return clock_now(v->clock) + v->tsc_offset;
+}
+
+/* APM 2, "TSC Ratio MSR": the product has 128 bits, 32 of them behind the point. */
+uint64_t vcpu_tsc(struct vcpu *v)
+{
+	uint64_t tsc = vcpu_tsc_own(v);
+	if (!v->guest_mode)
+		return tsc;
+	return (uint64_t)((unsigned __int128)tsc * v->tsc_ratio >> 32) + v->nested_tsc_offset;
 }
 
 void vcpu_complete_io(struct vcpu *v, uint64_t value)

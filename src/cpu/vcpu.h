@@ -26,6 +26,8 @@
 struct block_cache;
 struct block;
 struct digest;
+struct nested;
+struct nested_ops;
 
 /* How the status flags are known; see flags.h. */
 enum flag_kind { FLAGS_EXPLICIT, FLAGS_ADD, FLAGS_SUB, FLAGS_LOGIC, FLAGS_INC, FLAGS_DEC };
@@ -50,6 +52,9 @@ struct event {
 	uint64_t cr2;        /* #PF: written to CR2 at delivery */
 	uint64_t dr6;        /* #DB: bits to merge into DR6 at delivery */
 	bool trap;           /* the saved rip is that of the next instruction (v->rip already is) */
+	bool injected;       /* by VMRUN: CR2 stays as it is */
+	bool numbered;       /* EVENT_SOFT: by INT n, not by INT3 or INTO */
+	uint64_t next_rip;   /* EVENT_SOFT, EVENT_ICEBP: address behind the instruction */
 };
 
 /* A fault as the guest will see it, kept for reports: the last few that were delivered. */
@@ -58,6 +63,7 @@ struct fault_record {
 	uint64_t rip, rsp, rflags, cr3;
 	uint16_t cs;
 	uint8_t cpl;
+	bool guest_mode;     /* of a nested guest (L2) */
 	uint64_t instruction_count;
 	struct mmu_guest_fault page_fault; /* #PF only */
 };
@@ -199,6 +205,18 @@ struct vcpu {
 	gpa_t monitor_gpa;
 	uint8_t monitor_line[MONITOR_LINE];
 
+	/* Last branch and last exception (AMD), recorded while DEBUGCTL.LBR is set. */
+	uint64_t br_from, br_to, last_excp_from, last_excp_to;
+	/* SVM, as far as the processor itself has to know of it (nested.h); SMM (smm.h). */
+	uint64_t vm_cr, vm_hsave_pa, tsc_ratio; /* tsc_ratio: 8.32 fixed point, 1.0 after RESET */
+	uint64_t svm_key;        /* opens VM_CR.LOCK; 0: none was set */
+	uint64_t nested_tsc_offset; /* of the VMCB, while a nested guest runs */
+	bool guest_mode;         /* a nested guest runs */
+	bool gif;                /* the global interrupt flag, set after RESET */
+	bool smm;
+	bool smm_nmi_blocked;    /* in SMM: NMIs were blocked when the SMI came, and are again after RSM */
+	uint32_t smbase;
+
 	/* Events and inhibitions. */
 	bool halted, shutdown, wait_for_sipi;
 	bool mwait;              /* halted by MWAIT: a change of the line that is watched wakes it too */
@@ -213,6 +231,7 @@ struct vcpu {
 	uint64_t pending_dr6;    /* #DB traps to deliver at the next boundary: B0-B3, BS, BT */
 	bool rf_suppress;        /* engine: RF was set when the current instruction began */
 	bool fep;                /* the forced-emulation prefix was just executed: the next boundary takes no event */
+	uint64_t pause_rip;      /* engine: of the PAUSE executed last; part of the state, since it decides where turns end */
 	bool forced;             /* while an instruction runs that stands behind it */
 
 	/* ---- surroundings ---- */
@@ -224,6 +243,8 @@ struct vcpu {
 	struct trace *trace;
 	const struct cpu_ops *ops;
 	void *machine;
+	const struct nested_ops *nested_ops; /* NULL: no nested guests */
+	struct nested *nested;   /* belongs to them */
 	uint64_t instructions;   /* retired, ever; exact between runs */
 	uint64_t random_state;   /* RDRAND, RDSEED: a seeded generator */
 	volatile int stop_requested;
@@ -248,6 +269,7 @@ struct vcpu {
 /* mode_key: code size in bits 3:0, and whether CS has a limit of 64 KiB (16-bit code) or one that is neither that nor 4 GiB. */
 #define MODE_KEY_ODD_LIMIT 0x10u
 #define MODE_KEY_64K_LIMIT 0x20u
+#define MODE_KEY_NESTED 0x40u /* code of a nested guest: instructions with intercepts ask first */
 
 #define SHADOW_STI 1u
 #define SHADOW_MOV_SS 2u
@@ -269,6 +291,8 @@ enum run_exit vcpu_run(struct vcpu *v, int64_t budget);
 void vcpu_kick(struct vcpu *v);
 /* An NMI arrives; one that finds no room is lost, as on the processor. */
 void vcpu_raise_nmi(struct vcpu *v);
+/* A system-management interrupt arrives; in SMM one waits, and more are lost. */
+void vcpu_raise_smi(struct vcpu *v);
 /* IGNNE#: x87 instructions go on in spite of the exception that FERR# told of, until FERR# falls. Without FERR# nothing happens. */
 void vcpu_ignore_fpu_error(struct vcpu *v);
 /* Makes vcpu_run() return RUN_STOPPED at the next block end. Async-signal-safe. */
@@ -289,14 +313,27 @@ void vcpu_digest(const struct vcpu *v, struct digest *digest);
 /* RFLAGS with the status flags filled in. */
 uint64_t vcpu_rflags(const struct vcpu *v);
 void vcpu_set_rflags(struct vcpu *v, uint64_t rflags);
-/* The guest's TSC at this instant, exact inside an instruction. */
+/* The bits that software may set in CR4 and in EFER (LMA among them), by the model's features. */
+uint64_t vcpu_cr4_bits(const struct vcpu *v);
+uint64_t vcpu_efer_bits(const struct vcpu *v);
+/*
+ * The TSC at this instant, exact inside an instruction, as whoever runs reads it: a nested guest sees it scaled by TSC_RATIO and moved by
+ * its VMCB's offset. vcpu_tsc_own() is the processor's own, which MSR writes set.
+ */
 uint64_t vcpu_tsc(struct vcpu *v);
+uint64_t vcpu_tsc_own(struct vcpu *v);
 /* Instructions retired since vcpu_run() began, exact inside an instruction that calls out: what a clock's `elapsed` is made of. */
 uint64_t vcpu_turn_retired(const struct vcpu *v);
 
 static inline bool vcpu_has(const struct vcpu *v, enum feature feature)
 {
 	return feature_in(&v->model.features, feature);
+}
+
+/* The address space (as_id of mem/space.h) that the processor's accesses go to: SMM has its own. */
+static inline uint32_t vcpu_address_space(const struct vcpu *v)
+{
+	return v->smm;
 }
 
 static inline bool in_protected_mode(const struct vcpu *v)

@@ -8,13 +8,7 @@
 #ifndef UMBRA_DEV_AML_H
 #define UMBRA_DEV_AML_H
 
-#include "base/types.h"
-
-struct aml {
-	uint8_t *bytes;
-	uint32_t capacity, used;
-	bool overflow;
-};
+#include "dev/bytes.h"
 
 /* Where a block began; handed back to close it. */
 struct aml_block {
@@ -23,30 +17,30 @@ struct aml_block {
 };
 
 /* Names are segments of four characters ("_HID", "PCI0"). */
-struct aml_block aml_scope(struct aml *aml, const char *name);
-struct aml_block aml_device(struct aml *aml, const char *name);
+struct aml_block aml_scope(struct bytes *aml, const char *name);
+struct aml_block aml_device(struct bytes *aml, const char *name);
 /* Name(name, Package(count) {...}): the elements follow, written by aml_integer(). */
-struct aml_block aml_package(struct aml *aml, const char *name, uint8_t count);
-void aml_close(struct aml *aml, struct aml_block block);
+struct aml_block aml_package(struct bytes *aml, const char *name, uint8_t count);
+void aml_close(struct bytes *aml, struct aml_block block);
 
-void aml_integer(struct aml *aml, uint32_t value);
+void aml_integer(struct bytes *aml, uint32_t value);
 /* Name(name, value) */
-void aml_name_integer(struct aml *aml, const char *name, uint32_t value);
+void aml_name_integer(struct bytes *aml, const char *name, uint32_t value);
 /* Name(name, EISAID("PNP0A03")): three letters and four digits in hexadecimal. */
-void aml_name_eisaid(struct aml *aml, const char *name, const char *id);
+void aml_name_eisaid(struct bytes *aml, const char *name, const char *id);
 
 /* Name(name, ResourceTemplate() {...}): resources follow until aml_resources_close(). */
-struct aml_block aml_resources(struct aml *aml, const char *name);
-void aml_resources_close(struct aml *aml, struct aml_block block);
+struct aml_block aml_resources(struct bytes *aml, const char *name);
+void aml_resources_close(struct bytes *aml, struct aml_block block);
 /* Fixed ports base..base+length-1, all 16 bits decoded. */
-void aml_io(struct aml *aml, uint16_t base, uint8_t length);
+void aml_io(struct bytes *aml, uint16_t base, uint8_t length);
 /* An ISA interrupt: edge triggered, active high, not shared. */
-void aml_irq(struct aml *aml, unsigned irq);
+void aml_irq(struct bytes *aml, unsigned irq);
 /* Fixed memory that software may not put elsewhere. */
-void aml_memory(struct aml *aml, uint32_t base, uint32_t length, bool writable);
+void aml_memory(struct bytes *aml, uint32_t base, uint32_t length, bool writable);
 /* What a bridge passes on: bus numbers, ports, memory; first to last, both included. */
-void aml_window_bus(struct aml *aml, uint16_t first, uint16_t last);
-void aml_window_io(struct aml *aml, uint16_t first, uint16_t last);
-void aml_window_memory(struct aml *aml, uint32_t first, uint32_t last, bool cacheable);
+void aml_window_bus(struct bytes *aml, uint16_t first, uint16_t last);
+void aml_window_io(struct bytes *aml, uint16_t first, uint16_t last);
+void aml_window_memory(struct bytes *aml, uint32_t first, uint32_t last, bool cacheable);
 
 #endif

@@ -89,7 +89,7 @@ void rtc_digest(const struct rtc *rtc, struct digest *digest)
 
 void pm_digest(const struct pm *pm, struct digest *digest)
 {
-	const uint64_t values[] = {pm->status, pm->enable, pm->control, pm->seen_toggles};
+	const uint64_t values[] = {pm->status, pm->enable, pm->control, pm->seen_toggles, pm->apm[0], pm->apm[1]};
 
 	DIGEST(digest, values);
 	timer_digest(&pm->timer, digest);

@@ -35,7 +35,7 @@ static const struct isa_device isa_devices[] = {
 	{"COM1", "PNP0501", {{SERIAL_PORT, 8}}, 1u << 4},
 };
 
-static void put_isa_device(struct aml *aml, const struct isa_device *device)
+static void put_isa_device(struct bytes *aml, const struct isa_device *device)
 {
 	struct aml_block block = aml_device(aml, device->name);
 
@@ -54,7 +54,7 @@ static void put_isa_device(struct aml *aml, const struct isa_device *device)
 	aml_close(aml, block);
 }
 
-static void put_hpet(struct aml *aml, uint32_t gpa)
+static void put_hpet(struct bytes *aml, uint32_t gpa)
 {
 	struct aml_block block = aml_device(aml, "HPET");
 
@@ -68,7 +68,7 @@ static void put_hpet(struct aml *aml, uint32_t gpa)
 }
 
 /* The bridge keeps the ports of the configuration mechanism and passes on the rest. */
-static void put_pci_windows(struct aml *aml, const struct dsdt_config *config)
+static void put_pci_windows(struct bytes *aml, const struct dsdt_config *config)
 {
 	struct aml_block resources = aml_resources(aml, "_CRS");
 
@@ -82,7 +82,7 @@ static void put_pci_windows(struct aml *aml, const struct dsdt_config *config)
 	aml_resources_close(aml, resources);
 }
 
-static void put_pci_root(struct aml *aml, const struct dsdt_config *config)
+static void put_pci_root(struct bytes *aml, const struct dsdt_config *config)
 {
 	struct aml_block block = aml_device(aml, "PCI0");
 
@@ -94,7 +94,7 @@ static void put_pci_root(struct aml *aml, const struct dsdt_config *config)
 }
 
 /* \_S5: the sleep types for both PM1 control registers, and two reserved elements. */
-static void put_soft_off(struct aml *aml)
+static void put_soft_off(struct bytes *aml)
 {
 	struct aml_block package = aml_package(aml, "_S5_", 4);
 
@@ -105,7 +105,7 @@ static void put_soft_off(struct aml *aml)
 	aml_close(aml, package);
 }
 
-void dsdt_build(struct aml *aml, const struct dsdt_config *config)
+void dsdt_build(struct bytes *aml, const struct dsdt_config *config)
 {
 	struct aml_block scope = aml_scope(aml, "_SB_");
 

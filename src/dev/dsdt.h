@@ -14,6 +14,6 @@ struct dsdt_config {
 };
 
 /* Writes the definition block's terms, without the table's header. */
-void dsdt_build(struct aml *aml, const struct dsdt_config *config);
+void dsdt_build(struct bytes *aml, const struct dsdt_config *config);
 
 #endif

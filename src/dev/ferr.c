@@ -31,3 +31,9 @@ void ferr_reset(struct ferr *ferr)
 	ferr->level = false;
 	irq_set(&ferr->irq, false);
 }
+
+void ferr_state(struct ferr *ferr, struct pack *pack)
+{
+	PACK(pack, ferr->level);
+	PACK(pack, ferr->irq.level);
+}

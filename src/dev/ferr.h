@@ -6,6 +6,7 @@
 #ifndef UMBRA_DEV_FERR_H
 #define UMBRA_DEV_FERR_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/irq.h"
 
@@ -24,5 +25,8 @@ extern const struct bus_ops ferr_ops;
 /* The processor's pin changes; its rise sets the latch. */
 void ferr_set(struct ferr *ferr, bool level);
 void ferr_reset(struct ferr *ferr);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void ferr_state(struct ferr *ferr, struct pack *pack);
 
 #endif

@@ -131,3 +131,21 @@ static void fw_cfg_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 }
 
 const struct bus_ops fw_cfg_ops = { fw_cfg_read, fw_cfg_write };
+
+/* What the items hold is the machine's configuration; only the place that is read from moves. */
+void fw_cfg_state(struct fw_cfg *device, struct pack *pack)
+{
+	bool selected = device->selected;
+	uint16_t key = selected ? device->selected->key : 0;
+	uint64_t offset = device->offset;
+
+	PACK(pack, selected);
+	PACK(pack, key);
+	PACK(pack, offset);
+	if (!pack->loading)
+		return;
+	device->selected = selected ? item_find(device, key) : NULL;
+	pack_check(pack, !selected == !device->selected, "fw_cfg: the item does not exist");
+	pack_check(pack, offset <= (device->selected ? device->selected->length : 0), "fw_cfg: the place lies behind the item");
+	device->offset = (size_t)offset;
+}

@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_FW_CFG_H
 #define UMBRA_DEV_FW_CFG_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 
 #define FW_CFG_PORT 0x510u
@@ -46,5 +47,8 @@ void fw_cfg_reset(struct fw_cfg *device);
 bool fw_cfg_set(struct fw_cfg *device, uint16_t key, const void *bytes, size_t length);
 /* Adds a named file. False if the name is too long or in use, or without memory or room. */
 bool fw_cfg_add_file(struct fw_cfg *device, const char *name, const void *bytes, size_t length);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void fw_cfg_state(struct fw_cfg *device, struct pack *pack);
 
 #endif

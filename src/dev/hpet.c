@@ -333,3 +333,36 @@ void hpet_reset(struct hpet *hpet)
 	}
 	settle(hpet);
 }
+
+static void timer_state(struct hpet_timer *timer, struct pack *pack)
+{
+	uint32_t pin = timer->irq.pin;
+
+	PACK(pack, timer->config);
+	PACK(pack, timer->comparator);
+	PACK(pack, timer->period);
+	PACK(pack, timer->seen);
+	PACK(pack, timer->irq.level);
+	PACK(pack, pin);
+	timer->irq.pin = pin;
+	pack_check(pack, !(timer->config & ~CONFIG_WRITABLE), "hpet: a timer's configuration has reserved bits");
+	bool legacy = pin == HPET_LEGACY_TIMER_LINE || pin == HPET_LEGACY_RTC_LINE;
+	pack_check(pack, pin < 32 && (!timer->irq.level || legacy || (HPET_ROUTES >> pin & 1)), "hpet: a timer's line");
+}
+
+void hpet_state(struct hpet *hpet, struct pack *pack)
+{
+	PACK(pack, hpet->config);
+	PACK(pack, hpet->status);
+	PACK(pack, hpet->counter);
+	PACK(pack, hpet->since);
+	pack_check(pack, !(hpet->config & ~(RUNNING | LEGACY)) && hpet->status < 1u << HPET_TIMERS, "hpet: configuration or status");
+	pack_check(pack, hpet->since <= clock_now(hpet->clock), "hpet: the counter began in the future");
+	for (unsigned n = 0; n < HPET_TIMERS; n++)
+		timer_state(&hpet->timers[n], pack);
+}
+
+bool hpet_replaces_legacy(const struct hpet *hpet)
+{
+	return hpet->config & LEGACY;
+}

@@ -6,6 +6,7 @@
 #ifndef UMBRA_DEV_HPET_H
 #define UMBRA_DEV_HPET_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/clock.h"
 #include "mem/irq.h"
@@ -52,5 +53,10 @@ void hpet_init(struct hpet *hpet, struct clock *clock, void (*legacy_changed)(vo
 void hpet_finish(struct hpet *hpet);
 /* Halted, zero, no interrupts, no replacement. */
 void hpet_reset(struct hpet *hpet);
+
+/* All of its state but wires and timer, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void hpet_state(struct hpet *hpet, struct pack *pack);
+/* Whether its first timers stand in for the PIT and the RTC. */
+bool hpet_replaces_legacy(const struct hpet *hpet);
 
 #endif

@@ -191,3 +191,36 @@ void i8042_reset(struct i8042 *device)
 	ps2_mouse_reset(&device->mouse);
 	update_irq(device);
 }
+
+/* The bytes that wait, oldest first. */
+static void queue_state(struct i8042 *device, struct pack *pack)
+{
+	PACK(pack, device->queue_count);
+	if (!pack_check(pack, device->queue_count <= I8042_QUEUE_SIZE, "i8042: more bytes wait than there is room for"))
+		device->queue_count = 0;
+	if (pack->loading)
+		device->queue_head = 0;
+	for (unsigned n = 0; n < device->queue_count; n++) {
+		struct i8042_byte *byte = &device->queue[(device->queue_head + n) % I8042_QUEUE_SIZE];
+		PACK(pack, byte->value);
+		PACK(pack, byte->is_mouse);
+	}
+}
+
+void i8042_state(struct i8042 *device, struct pack *pack)
+{
+	PACK(pack, device->config);
+	PACK(pack, device->output_port);
+	PACK(pack, device->last_was_command);
+	PACK_EACH(pack, device->ram);
+	PACK(pack, device->command);
+	PACK(pack, device->output);
+	PACK(pack, device->irq.level);
+	PACK(pack, device->mouse_irq.level);
+	uint8_t command = device->command;
+	pack_check(pack, !command || (command >= 0x60 && command <= 0x7f) || (command >= 0xd1 && command <= 0xd4),
+		   "i8042: the command that waits");
+	ps2_keyboard_state(&device->keyboard, pack);
+	ps2_mouse_state(&device->mouse, pack);
+	queue_state(device, pack);
+}

@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_I8042_H
 #define UMBRA_DEV_I8042_H
 
+#include "base/pack.h"
 #include "dev/ps2.h"
 #include "mem/bus.h"
 #include "mem/irq.h"
@@ -39,5 +40,8 @@ extern const struct bus_ops i8042_data_ops, i8042_command_ops;
 
 void i8042_init(struct i8042 *device, void (*reset)(void *), void (*a20)(void *, bool), void *opaque);
 void i8042_reset(struct i8042 *device);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void i8042_state(struct i8042 *device, struct pack *pack);
 
 #endif

@@ -137,3 +137,17 @@ void ioapic_reset(struct ioapic *ioapic)
 	for (unsigned n = 0; n < IOAPIC_PINS; n++)
 		ioapic->entries[n] = ENTRY_MASKED;
 }
+
+void ioapic_state(struct ioapic *ioapic, struct pack *pack)
+{
+	PACK(pack, ioapic->id);
+	PACK(pack, ioapic->select);
+	PACK(pack, ioapic->lines);
+	PACK_EACH(pack, ioapic->entries);
+	pack_check(pack, ioapic->id < 16 && !(ioapic->lines >> IOAPIC_PINS), "ioapic: id or pins");
+	for (unsigned n = 0; n < IOAPIC_PINS; n++) {
+		uint64_t entry = ioapic->entries[n];
+		pack_check(pack, !(entry & ~(ENTRY_WRITABLE | ENTRY_REMOTE_IRR)), "ioapic: an entry has reserved bits");
+		pack_check(pack, !(entry & ENTRY_REMOTE_IRR) || (entry & ENTRY_LEVEL), "ioapic: remote IRR of an edge");
+	}
+}

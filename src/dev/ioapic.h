@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_IOAPIC_H
 #define UMBRA_DEV_IOAPIC_H
 
+#include "base/pack.h"
 #include "dev/lapic.h"
 #include "mem/bus.h"
 
@@ -27,5 +28,8 @@ void ioapic_reset(struct ioapic *ioapic);
 void ioapic_set_pin(void *opaque, unsigned n, bool level);
 /* The shape is that of lapic_set.eoi. */
 void ioapic_eoi(void *opaque, uint8_t vector);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void ioapic_state(struct ioapic *ioapic, struct pack *pack);
 
 #endif

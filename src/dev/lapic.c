@@ -471,3 +471,54 @@ void lapic_finish(struct lapic *lapic)
 		}
 	lapic->set = NULL;
 }
+
+/* ---- state -------------------------------------------------------------------------------------------------------------- */
+
+static bool bitmap_is_legal(const uint32_t bitmap[8])
+{
+	return !(bitmap[0] & ((1u << VECTOR_FIRST_LEGAL) - 1));
+}
+
+static bool lvt_is_legal(const struct lapic *lapic, enum lapic_lvt entry)
+{
+	return !(lapic->lvt[entry] & lapic_register_rule(lapic, APIC_LVT + 16u * entry).reserved);
+}
+
+static const char *what_is_wrong(const struct lapic *lapic)
+{
+	for (unsigned n = 0; n < LVT_COUNT; n++)
+		if (!lvt_is_legal(lapic, n))
+			return "lapic: an LVT entry has reserved bits";
+	if (!bitmap_is_legal(lapic->irr) || !bitmap_is_legal(lapic->isr) || !bitmap_is_legal(lapic->tmr))
+		return "lapic: a vector below 16";
+	if ((lapic->svr & ~SVR_STORED) || (lapic->icr_low & ~ICR_STORED) || (lapic->timer_divide & ~TIMER_DIVIDE_BITS) ||
+	    (~lapic->dfr & 0x0fffffff) || (lapic->esr | lapic->esr_pending) >> 8)
+		return "lapic: a register has reserved bits";
+	if (lapic_is_x2apic(lapic) ? lapic->ldr != lapic_x2apic_logical_id(lapic->initial_id) : (lapic->ldr | lapic->icr_high) & 0xffffff)
+		return "lapic: an address is not of its mode";
+	return lapic->timer_running && lapic->timer_deadline == CLOCK_NEVER ? "lapic: the timer never ends" : NULL;
+}
+
+void lapic_state(struct lapic *lapic, struct pack *pack)
+{
+	uint32_t *const registers[] = {&lapic->ldr, &lapic->dfr, &lapic->svr, &lapic->esr, &lapic->esr_pending, &lapic->icr_low,
+				       &lapic->icr_high, &lapic->timer_initial, &lapic->timer_divide};
+
+	PACK(pack, lapic->base);
+	PACK(pack, lapic->xapic_id);
+	PACK(pack, lapic->tpr);
+	for (unsigned n = 0; n < ARRAY_LEN(registers); n++)
+		PACK(pack, *registers[n]);
+	PACK_EACH(pack, lapic->lvt);
+	PACK_EACH(pack, lapic->irr);
+	PACK_EACH(pack, lapic->isr);
+	PACK_EACH(pack, lapic->tmr);
+	PACK_EACH(pack, lapic->lint_level);
+	PACK(pack, lapic->extint_latched);
+	PACK(pack, lapic->timer_running);
+	PACK(pack, lapic->timer_deadline);
+	PACK(pack, lapic->tsc_deadline);
+	pack_check(pack, lapic_base_is_valid(lapic, lapic->base), "lapic: the base register");
+	const char *why = what_is_wrong(lapic);
+	pack_check(pack, !why, why);
+}

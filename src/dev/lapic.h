@@ -11,6 +11,7 @@
 #ifndef UMBRA_DEV_LAPIC_H
 #define UMBRA_DEV_LAPIC_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/clock.h"
 
@@ -151,5 +152,8 @@ uint64_t lapic_read_tsc_deadline(struct lapic *lapic);
 void lapic_write_tsc_deadline(struct lapic *lapic, uint64_t value);
 /* The guest's TSC was written or its offset changed: an armed deadline moves with it. */
 void lapic_tsc_changed(struct lapic *lapic);
+
+/* All of its state but wires and timer, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void lapic_state(struct lapic *lapic, struct pack *pack);
 
 #endif

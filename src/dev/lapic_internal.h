@@ -69,6 +69,10 @@ void lapic_fire_lvt(struct lapic *lapic, enum lapic_lvt entry);
 void lapic_send_icr(struct lapic *lapic);
 void lapic_send_self(struct lapic *lapic, uint8_t vector);
 
+/* lapic_msr.c: whether the base register may ever have the value, and the logical id that x2APIC mode gives. */
+bool lapic_base_is_valid(const struct lapic *lapic, uint64_t base);
+uint32_t lapic_x2apic_logical_id(uint32_t id);
+
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *lapic);
 void lapic_timer_stop(struct lapic *lapic);

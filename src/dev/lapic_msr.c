@@ -23,6 +23,11 @@ static uint64_t base_reserved(const struct lapic *lapic)
 	return ~(lapic->x2apic_supported ? writable | APIC_BASE_EXTD : writable);
 }
 
+bool lapic_base_is_valid(const struct lapic *lapic, uint64_t base)
+{
+	return !(base & base_reserved(lapic)) && (base & BASE_MODE) != APIC_BASE_EXTD;
+}
+
 static bool transition_is_legal(uint64_t from, uint64_t to)
 {
 	switch (to & BASE_MODE) {
@@ -34,7 +39,7 @@ static bool transition_is_legal(uint64_t from, uint64_t to)
 }
 
 /* In x2APIC mode the logical id follows from the id: a cluster of 16 in the upper half, one bit in the lower. */
-static uint32_t x2apic_logical_id(uint32_t id)
+uint32_t lapic_x2apic_logical_id(uint32_t id)
 {
 	return (id >> 4) << 16 | 1u << (id & 15);
 }
@@ -53,7 +58,7 @@ bool lapic_write_base(struct lapic *lapic, uint64_t value)
 		lapic_clear_registers(lapic);
 		lapic->xapic_id = (uint8_t)lapic->initial_id;
 	} else if (lapic_is_x2apic(lapic) && !(old & APIC_BASE_EXTD)) {
-		lapic->ldr = x2apic_logical_id(lapic->initial_id);
+		lapic->ldr = lapic_x2apic_logical_id(lapic->initial_id);
 		lapic->icr_high = 0;
 	}
 	if (lapic->ops->base_changed)

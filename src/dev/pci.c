@@ -69,3 +69,11 @@ void pci_reset(struct pci *device)
 	device->address = 0;
 	device->reset_control = 0;
 }
+
+void pci_state(struct pci *device, struct pack *pack)
+{
+	PACK(pack, device->address);
+	PACK(pack, device->reset_control);
+	pack_check(pack, !(device->address & ~ADDRESS_STORED) && !(device->reset_control & ~RESET_CONTROL_STORED),
+		   "pci: a register has reserved bits");
+}

@@ -6,6 +6,7 @@
 #ifndef UMBRA_DEV_PCI_H
 #define UMBRA_DEV_PCI_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 
 #define PCI_PORT 0xcf8u
@@ -25,5 +26,8 @@ extern const struct bus_ops pci_ops;
 
 void pci_init(struct pci *device, void (*reset)(void *), void *opaque);
 void pci_reset(struct pci *device);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void pci_state(struct pci *device, struct pack *pack);
 
 #endif

@@ -335,3 +335,26 @@ void pic_program(struct pic *pic, uint8_t master_base, uint8_t slave_base, uint1
 		chip_write(pic, chip, 1, (uint8_t)(mask >> (8 * i)));
 	}
 }
+
+/* Inputs, requests and masks may have any value. */
+static void chip_state(struct pic_chip *chip, struct pack *pack)
+{
+	uint8_t *const bytes[] = {&chip->lines, &chip->irr, &chip->isr, &chip->imr, &chip->elcr, &chip->vector_base, &chip->lowest,
+				  &chip->init_step};
+	bool *const flags[] = {&chip->icw4_expected, &chip->single, &chip->auto_eoi, &chip->rotate_on_auto_eoi, &chip->special_mask,
+			       &chip->fully_nested, &chip->poll, &chip->read_isr};
+
+	for (unsigned n = 0; n < ARRAY_LEN(bytes); n++)
+		PACK(pack, *bytes[n]);
+	for (unsigned n = 0; n < ARRAY_LEN(flags); n++)
+		PACK(pack, *flags[n]);
+	pack_check(pack, !(chip->elcr & ~chip->elcr_writable), "pic: an input cannot be level triggered");
+	pack_check(pack, chip->lowest < 8 && chip->init_step <= 4 && chip->init_step != 1, "pic: priority or initialization");
+}
+
+void pic_state(struct pic *pic, struct pack *pack)
+{
+	for (unsigned n = 0; n < ARRAY_LEN(pic->chips); n++)
+		chip_state(&pic->chips[n], pack);
+	PACK(pack, pic->intr.level);
+}

@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_PIC_H
 #define UMBRA_DEV_PIC_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/irq.h"
 
@@ -41,5 +42,8 @@ void pic_set_line(void *pic, unsigned n, bool level);
 bool pic_pending(const struct pic *pic);
 /* The processor's acknowledgement: the vector. A request that went away gives the spurious vector of input 7. */
 int pic_ack(struct pic *pic);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void pic_state(struct pic *pic, struct pack *pack);
 
 #endif

@@ -384,3 +384,52 @@ void pit_reset(struct pit *pit)
 	timer_cancel(&pit->timer);
 	irq_set(&pit->irq, false);
 }
+
+static bool counter_is_valid(const struct pit_counter *counter, uint64_t now, bool gate_moves)
+{
+	uint32_t least = is_periodic(counter) && counter->loaded ? 2 : 1;
+
+	if (counter->mode > 5 || counter->access < 1 || counter->access > 3 || counter->count < least || counter->count > 65536)
+		return false;
+	if (counter->next_count && (counter->next_count < least || counter->next_count > 65536))
+		return false;
+	if (counter->running ? counter->start > now : counter->elapsed > now)
+		return false;
+	/* A count that waits for a trigger has no time; one that waits for the end of a period has one that is near. */
+	if (counter->next_count && counter->running && is_periodic(counter) &&
+	    (counter->switch_at <= counter->start || counter->switch_at > now + 65536))
+		return false;
+	/* The gates of counters 0 and 1 are high for ever, so nothing starts what waits for a rise. */
+	return gate_moves || (counter->gate && !(is_gate_started(counter) && (counter->running || counter->triggered)));
+}
+
+static void counter_state(struct pit_counter *counter, struct pack *pack)
+{
+	bool *const flags[] = {&counter->bcd, &counter->gate, &counter->programmed, &counter->loaded, &counter->triggered,
+			       &counter->running, &counter->have_low_byte, &counter->read_high_next, &counter->count_latched,
+			       &counter->status_latched};
+
+	for (unsigned n = 0; n < ARRAY_LEN(flags); n++)
+		PACK(pack, *flags[n]);
+	PACK(pack, counter->mode);
+	PACK(pack, counter->access);
+	PACK(pack, counter->count);
+	PACK(pack, counter->start);
+	PACK(pack, counter->elapsed);
+	PACK(pack, counter->next_count);
+	PACK(pack, counter->switch_at);
+	PACK(pack, counter->low_byte);
+	PACK(pack, counter->latched_count);
+	PACK(pack, counter->latched_status);
+}
+
+void pit_state(struct pit *pit, struct pack *pack)
+{
+	for (unsigned n = 0; n < ARRAY_LEN(pit->counters); n++) {
+		counter_state(&pit->counters[n], pack);
+		pack_check(pack, counter_is_valid(&pit->counters[n], cycles_now(pit), n == 2), "pit: a counter");
+	}
+	PACK(pack, pit->speaker);
+	PACK(pack, pit->irq.level);
+	pack_check(pack, !(pit->speaker & ~SPEAKER_STORED), "pit: the speaker's port");
+}

@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_PIT_H
 #define UMBRA_DEV_PIT_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/clock.h"
 #include "mem/irq.h"
@@ -47,5 +48,8 @@ extern const struct bus_ops pit_ops, pit_speaker_ops;
 void pit_init(struct pit *pit, struct clock *clock);
 void pit_finish(struct pit *pit);
 void pit_reset(struct pit *pit);
+
+/* All of its state but wires and timer, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void pit_state(struct pit *pit, struct pack *pack);
 
 #endif

@@ -107,6 +107,36 @@ static void pm_write(void *opaque, uint64_t offset, unsigned size, uint64_t valu
 
 const struct bus_ops pm_ops = { pm_read, pm_write };
 
+/* ---- the APM port --------------------------------------------------------------------------------------------------------- */
+
+static uint8_t apm_read_byte(void *opaque, unsigned offset)
+{
+	const struct pm *pm = opaque;
+	return pm->apm[offset % APM_PORTS];
+}
+
+/* The byte stays to be read by the handler, which learns from it what is asked for. */
+static void apm_write_byte(void *opaque, unsigned offset, uint8_t value)
+{
+	struct pm *pm = opaque;
+
+	pm->apm[offset % APM_PORTS] = value;
+	if (offset == 0 && pm->smi)
+		pm->smi(pm->opaque);
+}
+
+static uint64_t apm_read(void *opaque, uint64_t offset, unsigned size)
+{
+	return port_read_bytes(apm_read_byte, opaque, offset, size);
+}
+
+static void apm_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	port_write_bytes(apm_write_byte, opaque, offset, size, value);
+}
+
+const struct bus_ops apm_ops = { apm_read, apm_write };
+
 void pm_init(struct pm *pm, struct clock *clock, void (*power_off)(void *), void *opaque)
 {
 	memset(pm, 0, sizeof(*pm));
@@ -126,7 +156,21 @@ void pm_reset(struct pm *pm)
 {
 	pm->status = pm->enable = 0;
 	pm->control = CONTROL_SCI_EN;
+	memset(pm->apm, 0, sizeof(pm->apm));
 	pm->seen_toggles = timer_value(pm) >> 31;
 	timer_cancel(&pm->timer);
 	irq_set(&pm->sci, false);
+}
+
+void pm_state(struct pm *pm, struct pack *pack)
+{
+	PACK(pack, pm->status);
+	PACK(pack, pm->enable);
+	PACK(pack, pm->control);
+	PACK(pack, pm->seen_toggles);
+	PACK(pack, pm->sci.level);
+	PACK_EACH(pack, pm->apm);
+	pack_check(pack, !(pm->status & ~STATUS_CLEARABLE) && !(pm->enable & ~ENABLE_DEFINED), "pm: events");
+	pack_check(pack, (pm->control & CONTROL_SCI_EN) && !(pm->control & ~(CONTROL_STORED | CONTROL_SCI_EN)), "pm: control");
+	pack_check(pack, pm->seen_toggles <= timer_value(pm) >> 31, "pm: the timer was seen in the future");
 }

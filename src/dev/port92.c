@@ -34,3 +34,8 @@ void port92_reset(struct port92 *device)
 {
 	device->value = A20_OPEN;
 }
+
+void port92_state(struct port92 *device, struct pack *pack)
+{
+	PACK(pack, device->value);
+}

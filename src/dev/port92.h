@@ -2,6 +2,7 @@
 #ifndef UMBRA_DEV_PORT92_H
 #define UMBRA_DEV_PORT92_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 
 #define PORT92_PORT 0x92u
@@ -17,5 +18,8 @@ extern const struct bus_ops port92_ops;
 
 void port92_init(struct port92 *device, void (*reset)(void *), void (*a20)(void *, bool), void *opaque);
 void port92_reset(struct port92 *device);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void port92_state(struct port92 *device, struct pack *pack);
 
 #endif

@@ -12,3 +12,8 @@ static void post_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 }
 
 const struct bus_ops post_ops = {post_read, post_write};
+
+void post_state(struct post *post, struct pack *pack)
+{
+	PACK(pack, post->code);
+}

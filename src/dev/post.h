@@ -2,6 +2,7 @@
 #ifndef UMBRA_DEV_POST_H
 #define UMBRA_DEV_POST_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 
 #define POST_PORT 0x80u
@@ -11,5 +12,8 @@ struct post {
 };
 
 extern const struct bus_ops post_ops;
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void post_state(struct post *post, struct pack *pack);
 
 #endif

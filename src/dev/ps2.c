@@ -164,3 +164,31 @@ struct ps2_answer ps2_mouse_write(struct ps2_mouse *mouse, uint8_t byte)
 	mouse->last = answer.bytes[answer.count - 1];
 	return answer;
 }
+
+/* ---- state -------------------------------------------------------------------------------------------------------------- */
+
+void ps2_keyboard_state(struct ps2_keyboard *keyboard, struct pack *pack)
+{
+	PACK(pack, keyboard->command);
+	PACK(pack, keyboard->scancode_set);
+	PACK(pack, keyboard->last);
+	uint8_t command = keyboard->command;
+	pack_check(pack, !command || command == KEYBOARD_LEDS || command == KEYBOARD_SCANCODES || command == KEYBOARD_RATE,
+		   "keyboard: the command that waits");
+	pack_check(pack, keyboard->scancode_set >= 1 && keyboard->scancode_set <= 3, "keyboard: the set of scan codes");
+}
+
+void ps2_mouse_state(struct ps2_mouse *mouse, struct pack *pack)
+{
+	PACK(pack, mouse->command);
+	PACK(pack, mouse->resolution);
+	PACK(pack, mouse->rate);
+	PACK(pack, mouse->doubled);
+	PACK(pack, mouse->remote);
+	PACK(pack, mouse->reporting);
+	PACK(pack, mouse->wrap);
+	PACK(pack, mouse->last);
+	pack_check(pack, !mouse->command || mouse->command == MOUSE_RESOLUTION || mouse->command == MOUSE_RATE,
+		   "mouse: the command that waits");
+	pack_check(pack, mouse->resolution <= 3 && mouse->rate >= 10 && mouse->rate <= 200, "mouse: resolution or rate");
+}

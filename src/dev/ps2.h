@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_PS2_H
 #define UMBRA_DEV_PS2_H
 
+#include "base/pack.h"
 #include "base/types.h"
 
 #define PS2_ANSWER_MAX 5u
@@ -33,5 +34,9 @@ void ps2_keyboard_reset(struct ps2_keyboard *keyboard);
 struct ps2_answer ps2_keyboard_write(struct ps2_keyboard *keyboard, uint8_t byte);
 void ps2_mouse_reset(struct ps2_mouse *mouse);
 struct ps2_answer ps2_mouse_write(struct ps2_mouse *mouse, uint8_t byte);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void ps2_keyboard_state(struct ps2_keyboard *keyboard, struct pack *pack);
+void ps2_mouse_state(struct ps2_mouse *mouse, struct pack *pack);
 
 #endif

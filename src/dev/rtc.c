@@ -350,3 +350,27 @@ void rtc_set_memory(struct rtc *rtc, uint64_t below_4g, uint64_t above_4g)
 	put_size(rtc, 0x34, below_4g > 16 * mib ? (below_4g - 16 * mib) >> 16 : 0, 2);
 	put_size(rtc, 0x5b, above_4g >> 16, 3);
 }
+
+/* Dates that the registers can spell lie between the beginning of the year 0 and the end of 9999. */
+static bool rtc_is_valid(const struct rtc *rtc)
+{
+	const uint8_t *ram = rtc->ram;
+
+	if (rtc->seconds < days_of_date(0, 1, 0) * SECONDS_PER_DAY || rtc->seconds > LAST_SECOND)
+		return false;
+	if (rtc->since > clock_now(rtc->clock) || rtc->seen_seconds > seconds_run(rtc) || rtc->index > 0x7f)
+		return false;
+	return !(ram[REG_A] & A_UIP) && ram[REG_D] == D_VALID && !(ram[REG_C] & ~(C_IRQ | B_PERIODIC | B_ALARM | B_UPDATE));
+}
+
+void rtc_state(struct rtc *rtc, struct pack *pack)
+{
+	PACK(pack, rtc->seconds);
+	PACK(pack, rtc->since);
+	PACK(pack, rtc->seen_seconds);
+	PACK(pack, rtc->seen_periods);
+	PACK(pack, rtc->index);
+	PACK_EACH(pack, rtc->ram);
+	PACK(pack, rtc->irq.level);
+	pack_check(pack, rtc_is_valid(rtc), "rtc: time or registers");
+}

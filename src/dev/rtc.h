@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_RTC_H
 #define UMBRA_DEV_RTC_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/clock.h"
 #include "mem/irq.h"
@@ -33,5 +34,8 @@ void rtc_finish(struct rtc *rtc);
 void rtc_reset(struct rtc *rtc);
 /* Puts the sizes of memory below and above 4 GiB where firmware puts them. */
 void rtc_set_memory(struct rtc *rtc, uint64_t below_4g, uint64_t above_4g);
+
+/* All of its state but wires and timer, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void rtc_state(struct rtc *rtc, struct pack *pack);
 
 #endif

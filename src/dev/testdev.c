@@ -96,3 +96,12 @@ void testdev_reset(struct testdev *device)
 	memset(device->byte_latch, 0, sizeof(device->byte_latch));
 	memset(device->memory, 0, sizeof(device->memory));
 }
+
+void testdev_state(struct testdev *device, struct pack *pack)
+{
+	for (unsigned n = 0; n < TESTDEV_IRQ_LINES; n++)
+		PACK(pack, device->irq[n].level);
+	PACK_EACH(pack, device->latch);
+	PACK_EACH(pack, device->byte_latch);
+	pack_bytes(pack, device->memory, sizeof(device->memory));
+}

@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_TESTDEV_H
 #define UMBRA_DEV_TESTDEV_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/irq.h"
 
@@ -27,5 +28,8 @@ extern const struct bus_ops testdev_latch_ops, testdev_flush_ops, testdev_byte_l
 
 void testdev_init(struct testdev *device);
 void testdev_reset(struct testdev *device);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void testdev_state(struct testdev *device, struct pack *pack);
 
 #endif

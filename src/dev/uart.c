@@ -237,3 +237,31 @@ void uart_reset(struct uart *uart)
 	uart->thr_empty_pending = false;
 	update_irq(uart);
 }
+
+/* The bytes that wait, oldest first. */
+static void fifo_state(struct uart *uart, struct pack *pack)
+{
+	PACK(pack, uart->fifo_count);
+	if (!pack_check(pack, uart->fifo_count <= fifo_room(uart), "uart: more bytes wait than there is room for"))
+		uart->fifo_count = 0;
+	if (pack->loading)
+		uart->fifo_head = 0;
+	for (unsigned n = 0; n < uart->fifo_count; n++)
+		PACK(pack, uart->fifo[(uart->fifo_head + n) % UART_FIFO_SIZE]);
+}
+
+void uart_state(struct uart *uart, struct pack *pack)
+{
+	uint8_t *const bytes[] = {&uart->ier, &uart->fcr, &uart->lcr, &uart->mcr, &uart->lsr_errors, &uart->msr_lines, &uart->msr_delta,
+				  &uart->scratch, &uart->divisor[0], &uart->divisor[1]};
+
+	for (unsigned n = 0; n < ARRAY_LEN(bytes); n++)
+		PACK(pack, *bytes[n]);
+	PACK(pack, uart->thr_empty_pending);
+	PACK(pack, uart->irq.level);
+	pack_check(pack, uart->ier <= 0x0f && uart->mcr <= 0x1f && uart->msr_delta <= 0x0f && !(uart->msr_lines & 0x0f),
+		   "uart: a register has reserved bits");
+	pack_check(pack, !uart->fcr || (!(uart->fcr & ~FCR_STORED) && (uart->fcr & FCR_ENABLE)), "uart: FIFO control");
+	pack_check(pack, !(uart->lsr_errors & ~LSR_OVERRUN), "uart: line status");
+	fifo_state(uart, pack);
+}

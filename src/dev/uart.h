@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_UART_H
 #define UMBRA_DEV_UART_H
 
+#include "base/pack.h"
 #include "mem/bus.h"
 #include "mem/irq.h"
 
@@ -28,5 +29,8 @@ void uart_init(struct uart *uart, void (*out)(void *, uint8_t), void *opaque);
 void uart_reset(struct uart *uart);
 /* A byte from outside. False if there is no room for it now (try again after the guest has read). */
 bool uart_receive(struct uart *uart, uint8_t byte);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void uart_state(struct uart *uart, struct pack *pack);
 
 #endif

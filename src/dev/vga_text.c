@@ -211,3 +211,25 @@ void vga_text_reset(struct vga_text *vga)
 	vga->graphics[6] = 0x0e; /* text memory at 0xb8000 */
 	vga->sequencer[2] = 0x03;
 }
+
+void vga_text_state(struct vga_text *vga, struct pack *pack)
+{
+	uint8_t *const bytes[] = {&vga->attribute_index, &vga->sequencer_index, &vga->graphics_index, &vga->crtc_index, &vga->misc,
+				  &vga->feature, &vga->dac_mask, &vga->dac_state};
+
+	for (unsigned n = 0; n < ARRAY_LEN(bytes); n++)
+		PACK(pack, *bytes[n]);
+	PACK(pack, vga->attribute_is_data);
+	PACK_EACH(pack, vga->attribute);
+	PACK_EACH(pack, vga->sequencer);
+	PACK_EACH(pack, vga->graphics);
+	PACK_EACH(pack, vga->crtc);
+	PACK_EACH(pack, vga->dac);
+	PACK(pack, vga->dac_read);
+	PACK(pack, vga->dac_write);
+	pack_check(pack, vga->attribute_index <= 0x3f && (vga->dac_state == 0 || vga->dac_state == 3),
+		   "vga: an index or the palette's state");
+	pack_check(pack, vga->dac_read < sizeof(vga->dac) && vga->dac_write < sizeof(vga->dac), "vga: a place in the palette");
+	for (unsigned n = 0; n < sizeof(vga->dac); n++)
+		pack_check(pack, vga->dac[n] <= 0x3f, "vga: a color");
+}

@@ -5,6 +5,7 @@
 #ifndef UMBRA_DEV_VGA_TEXT_H
 #define UMBRA_DEV_VGA_TEXT_H
 
+#include "base/pack.h"
 #include "base/strbuf.h"
 #include "mem/bus.h"
 #include "mem/clock.h"
@@ -37,5 +38,8 @@ void vga_text_cursor(const struct vga_text *vga, unsigned *ret_row, unsigned *re
  * out. memory holds `length` bytes from VGA_MEMORY_GPA on; what lies past it counts as blank. True if anything was visible.
  */
 bool vga_text_render(const struct vga_text *vga, const uint8_t *memory, size_t length, struct strbuf *out);
+
+/* All of its state but the wires, saved or loaded (base/pack.h). Loading touches nothing else, and is for a fresh device. */
+void vga_text_state(struct vga_text *vga, struct pack *pack);
 
 #endif

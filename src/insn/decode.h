@@ -55,10 +55,9 @@ struct insn {
 	uint8_t vex_l;
 	uint8_t modrm;     /* the raw byte, 0 if absent */
 	uint8_t opcode;    /* the raw last opcode byte: condition code in its low nibble, and so on */
-	uint8_t rip_offset;/* offset of this instruction from its block's rip is in `offset`; this one is spare */
-	uint16_t offset;   /* bytes from the start of the block; the cpu layer's */
 	uint8_t flagless;  /* the cpu layer's: the handler leaves flags alone that the next instructions overwrite */
-	uint8_t spare[3];
+	uint16_t offset;   /* bytes from the start of the block; the cpu layer's */
+	uint8_t spare[4];
 };
 _Static_assert(sizeof(struct insn) == 48, "three instructions share 144 bytes; the engine steps by this size");
 

@@ -53,13 +53,22 @@ struct table_set {
 	bool incomplete; /* overflow, or a table that cannot be watched */
 };
 
-struct tlb_world {
-	bool live, stale;
+/* What a world is of: everything that decides a translation and is not in an entry. */
+struct tlb_world_key {
 	uint64_t space; /* table address and PCID; 0 without paging */
 	uint64_t cpu_role;
+	uint64_t nested_space, nested_role; /* under nested paging: L1's nested CR3, and the role of the walk from there */
 	uint32_t root_role;
+	uint32_t asid;  /* 0: L1's */
 	unsigned pcid;
+};
+
+struct tlb_world {
+	bool live, stale;
+	bool nested_paging;
+	struct tlb_world_key key;
 	unsigned large_shift; /* 22 with 4-byte entries, else 21 */
+	uint64_t nested_changes; /* vm's count when it was last empty: see monitor.h */
 	uint64_t pdpte[4];    /* PAE paging: what the registers held */
 	uint64_t last_used;
 	struct tlb_bank *banks[TLB_CLASS_COUNT]; /* NULL: nothing entered yet */
@@ -70,6 +79,7 @@ struct tlb_world {
 
 struct tlb {
 	struct tlb_world *current;
+	struct tlb_world *previous; /* the one before: a nested guest's entry and exit go back and forth */
 	struct tlb_world *worlds;  /* world_count of them */
 	uint64_t *world_hashes;    /* of the live ones; 0 where not live */
 	struct tlb_bank **banks;   /* made so far */
@@ -78,7 +88,9 @@ struct tlb {
 	bool revival;
 	bool fetch_displaced; /* a fetch entry made way for another since fetch_epoch was raised */
 	bool one_entry; /* asked for a single read entry and a single write entry a bank */
-	struct stage2_cache stage2;
+	struct stage2_cache *stage2; /* the one in use */
+	struct stage2_cache stage2_direct[MEM_AS_COUNT], stage2_nested[STAGE2_NESTED_CACHES];
+	unsigned next_stage2;
 	/* Regimes made lately: a toggle of CR0.WP comes back to one. A slot whose role is not valid is free. */
 	struct regime regimes[REGIME_CACHE];
 	unsigned next_regime;
@@ -106,9 +118,17 @@ void tlb_list_tables(struct mmu_vcpu *vcpu, const struct walk_result *walk);
  * hears of every store to it until it says tlb_table_lost().
  */
 void tlb_list_table(struct mmu_vcpu *vcpu, unsigned level, gfn_t gfn, bool followed);
-/* The architecture orders a flush of one PCID's non-global translations, or of all. Takes effect with the next selection. */
+/*
+ * The architecture orders a flush of one PCID's non-global translations, or of all, under the ASID of who runs; or of all under some ASID.
+ * Takes effect with the next selection.
+ */
 void tlb_stale_pcid(struct mmu_vcpu *vcpu, unsigned pcid);
 void tlb_stale_all(struct mmu_vcpu *vcpu);
+void tlb_stale_asid(struct mmu_vcpu *vcpu, uint32_t asid);
+/* Drops what may translate gva under an ASID, whatever its PCID. */
+void tlb_drop_gva_of_asid(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid);
+/* Whether what was filled when the count was this is still what L1's nested tables say. */
+bool tlb_nested_is_current(const struct mmu_vcpu *vcpu, uint64_t nested_changes);
 /* Empties the banks that used one of these keys for user or for supervisor pages. */
 void tlb_drop_keys(struct mmu_vcpu *vcpu, bool user_pages, uint16_t keys);
 /* revive.c: whether what the world holds is provably what its tables say now; and forgetting what it was filled from. */

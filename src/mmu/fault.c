@@ -16,7 +16,7 @@
 static uint64_t clean_code(struct mmu_vcpu *vcpu, uint64_t code)
 {
 	struct trace *trace = vm_trace(vcpu->vm);
-	if (vcpu->vm->head.options.mode == MMU_SHADOW) {
+	if (vcpu->vm->head.options.mode == MMU_SHADOW && !is_nested_paging(vcpu)) {
 		if (code >> 32)
 			trace_count(trace, COUNT_LEGACY_PFERR_HIGH);
 		return (uint32_t)code;
@@ -28,10 +28,13 @@ static uint64_t clean_code(struct mmu_vcpu *vcpu, uint64_t code)
 
 /*
  * What the guest's walk is asked. The code does not say whether EFLAGS.AC was set or the access was implicit: the vCPU does. A store that
- * is a fetch too is nobody's; it must be allowed as the store that it may become (FAULT_EMULATE).
+ * is a fetch too is nobody's; it must be allowed as the store that it may become (FAULT_EMULATE). Of L1's nested tables nested.c asks the
+ * same, and only an MMIO entry is judged by this.
  */
 static uint64_t walk_access(const struct mmu_vcpu *vcpu, uint64_t code)
 {
+	if (is_nested_paging(vcpu))
+		return PFERR_U | (code & (PFERR_W | PFERR_FETCH)) | (code & PFERR_GUEST_PAGE ? PFERR_W : 0);
 	if (code & PFERR_W)
 		code &= ~PFERR_FETCH;
 	return (code & (PFERR_W | PFERR_U | PFERR_FETCH | PFERR_IMPLICIT_ACCESS)) | vcpu->unspoken_access;
@@ -51,14 +54,17 @@ static void fault_init(struct fault *fault, uint64_t address, uint64_t code)
 	fault->pfn = FAULT_PFN_ERROR;
 }
 
-static bool walk_guest(struct mmu_vcpu *vcpu, struct fault *fault, struct mmu_guest_fault *ret_fault)
+static bool walk_guest(struct mmu_vcpu *vcpu, struct fault *fault, uint64_t address, struct mmu_guest_fault *ret_fault)
 {
-	if (vcpu->vm->head.options.mode == MMU_TDP) {
+	if (is_nested_paging(vcpu)) {
+		if (!nested_translate(vcpu, address, fault->code, &fault->walk, ret_fault))
+			return false;
+	} else if (vcpu->vm->head.options.mode == MMU_TDP) {
 		fault->walk.gpa = fault->address;
 		fault->walk.gfn = gpa_to_gfn(fault->address);
 		fault->walk.role_access = ROLE_ACCESS_ALL;
 		fault->walk.dirty = true;
-	} else if (!guest_walk_slots(vcpu, &vcpu->walk, fault->address, walk_access(vcpu, fault->code), &fault->walk, ret_fault)) {
+	} else if (!guest_walk_slots(vcpu, &vcpu->walk, address, walk_access(vcpu, fault->code), &fault->walk, ret_fault)) {
 		return false;
 	}
 	fault->gfn = fault->walk.gfn;
@@ -109,9 +115,9 @@ static void fill_translation(const struct fault *fault, struct mmu_translation *
  */
 static bool is_inexpressible(const struct mmu_vcpu *vcpu, struct fault *fault)
 {
-	const struct regime *regime = &vcpu->walk.regime;
+	const struct regime *regime = &shadowed_walk(vcpu)->regime;
 	bool user_page = fault->walk.role_access & ROLE_ACCESS_U;
-	if (!fault->write || fault->user || vcpu->mmu->root_role.direct || vcpu->walk.cpu_role.base.cr0_wp)
+	if (!fault->write || fault->user || vcpu->mmu->root_role.direct || shadowed_walk(vcpu)->cpu_role.base.cr0_wp)
 		return false;
 	fault->converted = !(fault->walk.role_access & ROLE_ACCESS_W);
 	if (fault->converted && user_page && root_forbids_converted(vcpu))
@@ -164,6 +170,8 @@ enum mmu_fault_class fault_handle(struct mmu_vcpu *vcpu, uint64_t address, uint6
 {
 	struct fault fault;
 	root_load(vcpu);
+	if (is_nested_paging(vcpu))
+		code |= PFERR_U;
 	if (code & PFERR_RSVD) {
 		if (code & PFERR_PRIVATE_ACCESS)
 			return FAULT_MEMORY_EXIT;
@@ -177,8 +185,8 @@ enum mmu_fault_class fault_handle(struct mmu_vcpu *vcpu, uint64_t address, uint6
 		}
 	}
 	fault_init(&fault, root_address(vcpu, address), code);
-	if (!walk_guest(vcpu, &fault, ret_fault)) {
-		root_invalidate(vcpu, address); /* as a page fault does; an older entry must not answer the next access */
+	if (!walk_guest(vcpu, &fault, is_nested_paging(vcpu) ? address : fault.address, ret_fault)) {
+		root_invalidate(vcpu, fault.address); /* as a page fault does; an older entry must not answer the next access */
 		return FAULT_INJECT;
 	}
 	return handle_walked(vcpu, &fault, ret);

@@ -53,7 +53,7 @@ static void convert(const struct mmu_vcpu *vcpu, struct spte_leaf *leaf)
 	if (!leaf->converted)
 		return;
 	leaf->access &= ~ROLE_ACCESS_U;
-	if (vcpu->walk.cpu_role.ext.cr4_smep)
+	if (shadowed_walk(vcpu)->cpu_role.ext.cr4_smep)
 		leaf->access &= ~(ROLE_ACCESS_X | ROLE_ACCESS_UX);
 }
 

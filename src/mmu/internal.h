@@ -19,11 +19,14 @@ struct shadow_page;
 struct pagewalk {
 	union cpu_role cpu_role;
 	struct regime regime;
+	uint64_t root; /* CR3, or the nested one: what names the first table */
+	bool latched;  /* PAE paging begins in the PDPTE registers, not in the table */
 };
 
 struct recent_root {
 	uint64_t pgd; /* cr3 with PCID where PCIDE, without flag bits where not; 0 for a direct root */
 	struct shadow_page *root; /* NULL: unused */
+	uint32_t tag; /* the ASID that used it last; 0 is L1's */
 	bool stale; /* a flush of its translations was ordered since it was in use: to be synced before the next use */
 };
 
@@ -35,6 +38,10 @@ struct mmu {
 	struct shadow_page *pae_roots[4]; /* PAE and 32-bit guests under shadow: level-2 roots, one per GiB; root is NULL then */
 	struct recent_root recent[RECENT_ROOTS]; /* most recent first */
 	bool pae_loaded; /* pae_roots are those of the PDPTEs (each of which may be absent) */
+	uint64_t pdpte[4]; /* those that they were made from */
+	/* As in a recent root: the root in use stays here while another mmu serves. */
+	uint32_t tag;
+	bool stale;
 };
 
 struct mmu_vcpu {
@@ -42,10 +49,13 @@ struct mmu_vcpu {
 	struct mmu_hot *hot;
 	struct mmu_cpuid cpuid;
 	struct mmu_regs regs;
-	struct pagewalk walk;        /* the CPU's stage-1 walk */
-	struct pagewalk nested_walk; /* a nested guest's; it cannot own a shadow page, because it has nowhere to put it */
+	struct pagewalk walk;        /* the CPU's stage-1 walk: L1's, and that of a nested guest without nested paging */
+	struct pagewalk nested_walk; /* a nested guest's under nested paging; no mmu serves it, so it cannot own a shadow page */
+	struct pagewalk npt_walk;    /* of the tables that L1 made for its nested guest, which guest_mmu shadows */
 	struct mmu root_mmu, guest_mmu;
-	struct mmu *mmu;             /* the one in use */
+	struct mmu *mmu;             /* the one in use: guest_mmu exactly while a nested guest runs under nested paging */
+	struct mmu_nested nested;    /* of the last nested guest; in force while regs.guest_mode */
+	uint32_t asid;               /* of who runs: 0 for L1 */
 	struct tlb *tlb;
 	unsigned index;
 	struct mmu_vcpu *next; /* in vm->vcpus */
@@ -59,5 +69,23 @@ struct mmu_vcpu {
 	/* mmu_load_pdptes() changed the PDPTEs since the last register write: the root must be loaded anew. */
 	bool pdptes_changed;
 };
+
+/* A nested guest runs under nested paging: a translation has two stages, and the second is L1's. */
+static inline bool is_nested_paging(const struct mmu_vcpu *vcpu)
+{
+	return vcpu->mmu == &vcpu->guest_mmu;
+}
+
+/* The walk from a virtual address, of whoever runs. */
+static inline const struct pagewalk *cpu_walk(const struct mmu_vcpu *vcpu)
+{
+	return is_nested_paging(vcpu) ? &vcpu->nested_walk : &vcpu->walk;
+}
+
+/* The walk of the guest tables that the mmu in use shadows, if it shadows any. */
+static inline const struct pagewalk *shadowed_walk(const struct mmu_vcpu *vcpu)
+{
+	return is_nested_paging(vcpu) ? &vcpu->npt_walk : &vcpu->walk;
+}
 
 #endif

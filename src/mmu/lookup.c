@@ -12,7 +12,7 @@ uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned
 
 	if (!spte_is_present(spte) || !spte_is_leaf(spte, *ret_level))
 		return spte;
-	struct shadow_page *sp = root_walk(vcpu->mmu, address, &index);
+	struct shadow_page *sp = root_walk(vcpu->mmu, root_address(vcpu, address), &index);
 	if (!sp)
 		return 0;
 	*ret_gfn = shadow_entry_gfn(sp, index) + ((address & (level_span(*ret_level) - 1)) >> PAGE_SHIFT);

@@ -23,16 +23,18 @@ static bool guest_allows(const struct mmu_vcpu *vcpu, uint64_t spte, uint64_t ac
 		return true;
 	if ((access & PFERR_W) && !(spte_access(spte) & ROLE_ACCESS_W))
 		return false;
-	if (spte_guest_nx(spte) && !vcpu->walk.cpu_role.base.efer_nx)
+	if (spte_guest_nx(spte) && !shadowed_walk(vcpu)->cpu_role.base.efer_nx)
 		return false;
-	return !regime_permission_fault(&vcpu->walk.regime, spte_access(spte), spte_pkey(spte), access, vcpu->regs.pkru, vcpu->regs.pkrs);
+	return !regime_permission_fault(&shadowed_walk(vcpu)->regime, spte_access(spte), spte_pkey(spte), access,
+					vcpu->regs.pkru, vcpu->regs.pkrs);
 }
 
 enum mmio_answer mmio_fault(struct mmu_vcpu *vcpu, uint64_t address, uint64_t access, struct mmu_translation *ret)
 {
 	unsigned index;
+	bool usable = root_reaches(vcpu, address) && root_is_current(vcpu);
 	address = root_address(vcpu, address);
-	struct shadow_page *sp = root_is_current(vcpu) ? root_walk(vcpu->mmu, address, &index) : NULL;
+	struct shadow_page *sp = usable ? root_walk(vcpu->mmu, address, &index) : NULL;
 	uint64_t spte = sp ? spte_read(&sp->spt[index]) : 0;
 	if (!spte_is_mmio(spte))
 		return MMIO_NOT_MMIO;

@@ -50,7 +50,10 @@ struct mmu_regs {
 	bool smm, guest_mode;
 };
 
-/* Loads everything at once (reset, a client's register setter) and drops every translation of this vCPU. */
+/*
+ * Loads everything at once (reset, a client's register setter) and drops every translation of this vCPU. With guest_mode set the nested
+ * surroundings stay those of the last mmu_switch(); without, there are none.
+ */
 void mmu_set_regs(struct mmu_vcpu *vcpu, const struct mmu_regs *regs);
 const struct mmu_regs *mmu_get_regs(const struct mmu_vcpu *vcpu);
 
@@ -68,9 +71,35 @@ void mmu_write_pkrs(struct mmu_vcpu *vcpu, uint32_t pkrs);
 
 /*
  * Reads the four PDPTEs at cr3 as PAE paging would use them and, if none has a reserved bit set together with P, latches them.
- * False means #GP(0), and nothing is changed. To be called before the write of CR0, CR3 or CR4 that needs it is made.
+ * False means #GP(0), and nothing is changed. To be called before the write of CR0, CR3 or CR4 that needs it is made. Under nested
+ * paging a nested guest's PDPTEs are no registers, but are read by its walks (APM 2, "Legacy PAE Mode"): always true.
  */
 bool mmu_load_pdptes(struct mmu_vcpu *vcpu, uint64_t cr3);
+/* Latches these, as a snapshot has them. False, and nothing is changed, if one could not have been latched. */
+bool mmu_latch_pdptes(struct mmu_vcpu *vcpu, const uint64_t pdpte[4]);
+
+/*
+ * A nested guest's surroundings. Its own registers are struct mmu_regs, with guest_mode set. With nested paging its physical addresses
+ * (ngpa) go through L1's tables at nested_cr3, which are walked as L1's registers at VMRUN say (APM 2, "Nested Paging"); guest_mmu
+ * shadows those tables under either mode. Without, its CR3 points into L1's memory and root_mmu serves it.
+ */
+struct mmu_nested {
+	bool paging;
+	uint64_t nested_cr3;
+	uint64_t host_cr0, host_cr4, host_efer;
+	uint32_t asid; /* tags its translations; never 0, which is L1's own */
+};
+
+/*
+ * Replaces all registers at once, as VMRUN, #VMEXIT, SMI and RSM do: selects mmu, root and banks, and orders no flush; what is cached
+ * under the tags that are left stays good for the return. nested NULL: no nested guest. smm selects the address space.
+ */
+void mmu_switch(struct mmu_vcpu *vcpu, const struct mmu_regs *regs, const struct mmu_nested *nested);
+/* TLB_CONTROL: everything of every tag, L1's included; all of one ASID; all of one ASID but global translations. */
+void mmu_flush_all(struct mmu_vcpu *vcpu);
+void mmu_flush_asid(struct mmu_vcpu *vcpu, uint32_t asid, bool keep_global);
+/* INVLPGA: one address of one ASID, 0 for L1's own, whatever its PCID, global or not. */
+void mmu_invlpga(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid);
 
 /* Selects the banks of a privilege class: user is CPL 3, ac is EFLAGS.AC. Cheap: called at every change of either. */
 static inline void mmu_select_class(struct mmu_hot *hot, bool user, bool ac)
@@ -88,6 +117,10 @@ void mmu_invpcid(struct mmu_vcpu *vcpu, enum invpcid_type type, unsigned pcid, g
 /* Who objected to an access, and where. All that hardware would know; vendor encodings are made from it elsewhere. */
 enum fault_stage { STAGE_1, STAGE_2_TABLE, STAGE_2_FINAL };
 
+/*
+ * stage is STAGE_1 for a #PF, and one of the others when the tables that L1 made for its nested guest refuse: then code is the #NPF
+ * error code (GUEST_PAGE or GUEST_FINAL set; P, W, U, RSVD, FETCH of the nested walk) and gpa is the ngpa, with its page offset.
+ */
 struct mmu_guest_fault {
 	uint64_t code; /* PFERR_* in full width; pferr_for_guest() is what is pushed */
 	gva_t gva;
@@ -113,6 +146,12 @@ struct mmu_translation {
  */
 bool mmu_translate(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu_translation *ret,
 		   struct mmu_guest_fault *ret_fault);
+
+/*
+ * In a nested guest with nested paging: takes one of its physical addresses (ngpa) through L1's tables, for an access that the processor
+ * makes on its behalf (VMLOAD, VMSAVE). False: the tables refuse, as *ret_fault says.
+ */
+bool mmu_translate_nested(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t access, gpa_t *ret_gpa, struct mmu_guest_fault *ret_fault);
 
 /* ---- the monitor's one entry, and its exits ------------------------------------------------------------------------------ */
 
@@ -142,11 +181,13 @@ struct walk_report {
 	unsigned count;
 	struct walk_step steps[MMU_MAX_LEVEL];
 	bool ok;
-	gpa_t gpa;          /* when ok */
+	bool nested;        /* the steps are a nested guest's own under nested paging, and so are their addresses */
+	gpa_t gpa;          /* when ok, or when only stage 2 refused the final access */
+	gpa_t backing_gpa;  /* when ok: its address in L1's memory; without nested paging the same */
 	unsigned level;     /* of the leaf, when ok */
 	unsigned pkey;
 	struct mmu_guest_fault fault; /* when not ok */
-	int guilty;         /* index of the step that decided a fault; -1: none (permission by the AND, or not canonical) */
+	int guilty;         /* index of the step that decided a fault; -1: none (permission by the AND, not canonical, or stage 2) */
 };
 
 /* Walks the guest's tables for an access without any side effect: no A/D bits, no TLB, no shadow pages. */

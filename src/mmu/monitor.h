@@ -14,6 +14,12 @@ struct mmu_vm_head {
 	struct trace *trace;
 	struct mmu_vcpu *vcpus;
 	unsigned vcpu_count;
+	/*
+	 * Translations made from tables of nested guests' surroundings (pages with role.guest_mode) are provably current while this count
+	 * is the same and none of those pages is out of sync: it rises with every store to such a table and with the end of its tracking.
+	 */
+	uint64_t nested_changes;
+	unsigned nested_unsync;
 };
 /* struct mmu_vm begins with its head. */
 static inline struct mmu_vm_head *vm_head(struct mmu_vm *vm)
@@ -24,17 +30,22 @@ static inline struct mmu_vm_head *vm_head(struct mmu_vm *vm)
 /* Makes sure vcpu->mmu has a usable, current root (not invalid, not obsolete). Reclaims and allocates; never fails for the guest. */
 void root_load(struct mmu_vcpu *vcpu);
 /*
- * The roles or the pgd changed: under tdp nothing but a root_role change matters; under shadow, switch to a recent root with equal
- * (pgd, role) or leave the root to be loaded. sync: the change orders a flush of non-global translations, so unsync pages below the root
- * are synced before the next use.
+ * The roles or the pgd of the mmu in use changed, or another mmu or ASID was selected: under tdp nothing but a root_role change matters;
+ * under shadow, switch to a recent root with equal (pgd, role) or leave the root to be loaded. sync: the change orders a flush of
+ * non-global translations, so unsync pages below the root are synced before the next use. A root last used under another ASID is
+ * synced as well: what one ASID may still see, another may not.
  */
 void root_switch(struct mmu_vcpu *vcpu, union page_role role, uint64_t pgd, bool sync);
 /* Drops recent roots (all of them, or those of one PCID) as far as they may hold stale translations that a flush ordered away. */
 void root_forget(struct mmu_vcpu *vcpu);
 void root_forget_pcid(struct mmu_vcpu *vcpu, unsigned pcid);
+/* A flush by tag: every root of an mmu, in use or not, is synced before its next use. */
+void root_mark_stale(struct mmu *mmu);
+/* The same, and the root in use now is synced at once. */
+void root_stale(struct mmu_vcpu *vcpu, struct mmu *mmu);
 /* Brings every unsync page reachable from the present root up to date. */
 void root_sync(struct mmu_vcpu *vcpu);
-/* INVLPG: drops or resyncs the leaf of gva in the present root and in every recent root where it may be (global). */
+/* INVLPG: drops or resyncs the leaf of gva in root_mmu's root and in every recent root of it where it may be (global). */
 void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva);
 void root_release_all(struct mmu_vcpu *vcpu);
 

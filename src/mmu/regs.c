@@ -1,6 +1,7 @@
 /*
  * Register writes: which roles they make, and what they order to be flushed (SDM 3, "Operations that Invalidate TLBs and
- * Paging-Structure Caches"; APM 2, "TLB Management"). Works with role.c and regime.c (deciding), tlb.c and the monitor's root.c (doing).
+ * Paging-Structure Caches"; APM 2, "TLB Management"). Works with select.c (deciding), tlb.c and the monitor's root.c (doing). In a nested
+ * guest they concern its ASID alone; what L1 orders for its guests' ASIDs is in nested.c.
  *
  * A write that orders no flush selects other banks and, under shadow, another root, and no more: a toggle of CR0.WP comes back to
  * both. Under tdp it changes the cpu_role alone.
@@ -8,81 +9,9 @@
 #include "arch/cr.h"
 #include "mmu/bank.h"
 #include "mmu/monitor.h"
+#include "mmu/select.h"
 
-/* ---- roles ------------------------------------------------------------------------------------------------------------------ */
-
-static bool is_tdp(const struct mmu_vcpu *vcpu)
-{
-	return vm_head(vcpu->vm)->options.mode == MMU_TDP;
-}
-
-static const struct regime *regime_of(struct mmu_vcpu *vcpu, union cpu_role role)
-{
-	struct tlb *tlb = vcpu->tlb;
-
-	for (unsigned i = 0; i < REGIME_CACHE; i++)
-		if (tlb->regimes[i].role.word == role.word)
-			return &tlb->regimes[i];
-	struct regime *regime = &tlb->regimes[tlb->next_regime];
-	tlb->next_regime = (tlb->next_regime + 1) % REGIME_CACHE;
-	regime_from_role(role, &vcpu->cpuid, regime);
-	return regime;
-}
-
-static void forget_regimes(struct mmu_vcpu *vcpu)
-{
-	for (unsigned i = 0; i < REGIME_CACHE; i++)
-		vcpu->tlb->regimes[i].role.word = 0;
-}
-
-/* Shadow tables are obeyed with CR0.WP and NX on. */
-static union cpu_role role_of_shadow_tables(union cpu_role role)
-{
-	if (role.base.direct)
-		return role;
-	role.base.cr0_wp = 1;
-	role.base.efer_nx = 1;
-	role.base.smep_andnot_wp = role.base.smap_andnot_wp = 0;
-	return role;
-}
-
-/* What names the root: CR3 with the PCID where there are PCIDs, and without flag bits where not. */
-static uint64_t pgd_of(const struct mmu_vcpu *vcpu)
-{
-	const struct mmu_regs *regs = &vcpu->regs;
-
-	if (is_tdp(vcpu) || !(regs->cr0 & CR0_PG))
-		return 0;
-	if (vcpu->walk.regime.format == FORMAT_PAE)
-		return regs->cr3 & BITS(31, 5);
-	if (vcpu->walk.regime.format == FORMAT_32)
-		return regs->cr3 & BITS(31, 12);
-	return regs->cr3 & (regs->cr4 & CR4_PCIDE ? BITS(51, 0) : BITS(51, 12));
-}
-
-static unsigned current_pcid(const struct mmu_vcpu *vcpu)
-{
-	return vcpu->regs.cr4 & CR4_PCIDE ? (unsigned)(vcpu->regs.cr3 & CR3_PCID_MASK) : 0;
-}
-
-/* The cpu_role and its regime; the root_role that goes with it. */
-static union page_role update_cpu_role(struct mmu_vcpu *vcpu)
-{
-	const struct mmu_regs *regs = &vcpu->regs;
-	struct role_regs snapshot = { regs->cr0, regs->cr4, regs->efer, regs->smm, regs->guest_mode };
-	union cpu_role role = role_for_cpu(&snapshot);
-	union page_role root_role = is_tdp(vcpu) ? role_for_tdp_root(role) : role_for_shadow_root(role);
-
-	if (role.word != vcpu->walk.cpu_role.word) {
-		TRACE(vm_head(vcpu->vm)->trace, TRACE_ROLE, ROLE_CHANGE, vcpu->walk.cpu_role.word, role.word,
-		      vcpu->root_mmu.root_role.word, root_role.word);
-		vcpu->walk.cpu_role = role;
-		vcpu->walk.regime = *regime_of(vcpu, role);
-		if (!is_tdp(vcpu))
-			vcpu->shadow_regime = *regime_of(vcpu, role_of_shadow_tables(role));
-	}
-	return root_role;
-}
+/* ---- what a change brings about --------------------------------------------------------------------------------------------- */
 
 /* How far a write's flush reaches. */
 enum flush { FLUSH_NONE, FLUSH_PCID, FLUSH_ALL };
@@ -101,7 +30,7 @@ static void flush_banks(struct mmu_vcpu *vcpu, enum flush flush, unsigned pcid)
 /* Recent roots that could bring a flushed translation back. */
 static void forget_roots(struct mmu_vcpu *vcpu, enum flush flush, unsigned pcid)
 {
-	if (is_tdp(vcpu) || flush == FLUSH_NONE)
+	if (is_two_dimensional(vcpu) || flush == FLUSH_NONE)
 		return;
 	if (flush == FLUSH_ALL)
 		root_forget(vcpu);
@@ -110,28 +39,23 @@ static void forget_roots(struct mmu_vcpu *vcpu, enum flush flush, unsigned pcid)
 }
 
 /*
- * After a register changed: roles, root, banks, in that order. The cheap way out is the common one under tdp, where the root does
+ * After a register changed: roles, root, banks, in that order. The cheap way out is the common one in two dimensions, where the root does
  * not change and a write without a flush is no exit.
  */
 static void registers_changed(struct mmu_vcpu *vcpu, enum flush flush)
 {
-	union page_role old_root = vcpu->root_mmu.root_role;
-	uint64_t old_pgd = vcpu->root_mmu.pgd;
-	union cpu_role old_cpu = vcpu->walk.cpu_role;
-	union page_role root_role = update_cpu_role(vcpu);
-	uint64_t pgd = pgd_of(vcpu);
-	bool other_root = root_role.word != old_root.word || pgd != old_pgd;
+	struct wanted_root old = { vcpu->mmu->root_role, vcpu->mmu->pgd };
+	union cpu_role old_cpu = cpu_walk(vcpu)->cpu_role;
+	struct wanted_root wanted = select_walks(vcpu);
+	bool other_root = wanted.role.word != old.role.word || wanted.pgd != old.pgd || vcpu->mmu->stale;
 
-	if (is_tdp(vcpu)) {
-		if (other_root)
-			stage2_clear(&vcpu->tlb->stage2);
-	} else {
+	if (!is_two_dimensional(vcpu))
 		other_root |= old_cpu.word != vcpu->walk.cpu_role.word || vcpu->pdptes_changed || flush != FLUSH_NONE;
-	}
 	vcpu->pdptes_changed = false;
 	if (other_root) {
-		root_switch(vcpu, root_role, pgd, flush != FLUSH_NONE);
+		root_switch(vcpu, wanted.role, wanted.pgd, flush != FLUSH_NONE);
 		forget_roots(vcpu, flush, current_pcid(vcpu));
+		stage2_select(vcpu);
 	}
 	flush_banks(vcpu, flush, current_pcid(vcpu));
 	tlb_select_banks(vcpu);
@@ -141,25 +65,32 @@ static void registers_changed(struct mmu_vcpu *vcpu, enum flush flush)
 
 /* ---- writes ------------------------------------------------------------------------------------------------------------------- */
 
+/* Everything that is cached for this vCPU goes, of every tag. */
+static void drop_all(struct mmu_vcpu *vcpu)
+{
+	vcpu->pdptes_changed = true;
+	root_mark_stale(&vcpu->root_mmu);
+	root_mark_stale(&vcpu->guest_mmu);
+	tlb_flush_vcpu(vcpu);
+}
+
+/* A nested guest stays in the surroundings that mmu_switch() gave it. */
 void mmu_set_regs(struct mmu_vcpu *vcpu, const struct mmu_regs *regs)
 {
 	vcpu->regs = *regs;
-	vcpu->pdptes_changed = true;
-	root_forget(vcpu);
-	vcpu->walk.cpu_role.ext.valid = 0;
-	tlb_flush_vcpu(vcpu);
+	if (!regs->guest_mode)
+		vcpu->nested = (struct mmu_nested){ 0 };
+	vcpu->asid = vcpu->nested.asid;
+	vcpu->mmu = vcpu->nested.paging ? &vcpu->guest_mmu : &vcpu->root_mmu;
+	drop_all(vcpu);
 	registers_changed(vcpu, FLUSH_ALL);
 }
 
 void mmu_set_cpuid(struct mmu_vcpu *vcpu, const struct mmu_cpuid *cpuid)
 {
 	vcpu->cpuid = *cpuid;
-	forget_regimes(vcpu);
-	vcpu->walk.cpu_role.ext.valid = 0;
-	vcpu->nested_walk.cpu_role.ext.valid = 0;
-	vcpu->pdptes_changed = true;
-	root_forget(vcpu);
-	tlb_flush_vcpu(vcpu);
+	select_forget(vcpu);
+	drop_all(vcpu);
 	registers_changed(vcpu, FLUSH_ALL);
 }
 
@@ -235,22 +166,30 @@ void mmu_write_pkrs(struct mmu_vcpu *vcpu, uint32_t pkrs)
 		tlb_drop_keys(vcpu, false, keys);
 }
 
+bool mmu_latch_pdptes(struct mmu_vcpu *vcpu, const uint64_t pdpte[4])
+{
+	for (unsigned i = 0; i < 4; i++)
+		if ((pdpte[i] & PTE_P) && (pdpte[i] & regime_pdpte_reserved(&vcpu->cpuid)))
+			return false;
+	for (unsigned i = 0; i < 4; i++) {
+		vcpu->pdptes_changed |= vcpu->regs.pdpte[i] != pdpte[i];
+		vcpu->regs.pdpte[i] = pdpte[i];
+	}
+	return true;
+}
+
+/* Under nested paging the walk reads them, and finds out about them. */
 bool mmu_load_pdptes(struct mmu_vcpu *vcpu, uint64_t cr3)
 {
 	uint64_t loaded[4];
 	gpa_t gpa = cr3 & BITS(31, 5);
-	struct mem_slot *slot = mem_slot_find(vm_head(vcpu->vm)->space, vcpu->regs.smm, gpa_to_gfn(gpa));
 
-	for (unsigned i = 0; i < 4; i++) {
+	if (is_nested_paging(vcpu))
+		return true;
+	struct mem_slot *slot = mem_slot_find(vm_head(vcpu->vm)->space, vcpu->regs.smm, gpa_to_gfn(gpa));
+	for (unsigned i = 0; i < 4; i++)
 		loaded[i] = slot ? gpte_read64(mem_slot_host(slot, gpa + 8 * i)) : ~0ull;
-		if ((loaded[i] & PTE_P) && (loaded[i] & regime_pdpte_reserved(&vcpu->cpuid)))
-			return false;
-	}
-	for (unsigned i = 0; i < 4; i++) {
-		vcpu->pdptes_changed |= vcpu->regs.pdpte[i] != loaded[i];
-		vcpu->regs.pdpte[i] = loaded[i];
-	}
-	return true;
+	return mmu_latch_pdptes(vcpu, loaded);
 }
 
 /* ---- invalidations ---------------------------------------------------------------------------------------------------------------- */
@@ -262,7 +201,7 @@ void mmu_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
 	if (!(vcpu->regs.cr0 & CR0_PG))
 		return;
 	TRACE(vm_head(vcpu->vm)->trace, TRACE_MMU, TLB_FLUSH, 3, gva, pcid, 0);
-	if (!is_tdp(vcpu))
+	if (!is_two_dimensional(vcpu))
 		root_invlpg(vcpu, gva);
 	tlb_drop_gva(vcpu, gva, pcid);
 	monitor_exit(vcpu->vm);
@@ -271,7 +210,7 @@ void mmu_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
 /* One address of one PCID, global translations excepted. Of another PCID than the current one the shadow's recent roots go. */
 static void invpcid_address(struct mmu_vcpu *vcpu, unsigned pcid, gva_t gva)
 {
-	if (!is_tdp(vcpu)) {
+	if (!is_two_dimensional(vcpu)) {
 		if (pcid == current_pcid(vcpu))
 			root_invlpg(vcpu, gva);
 		else
@@ -282,7 +221,7 @@ static void invpcid_address(struct mmu_vcpu *vcpu, unsigned pcid, gva_t gva)
 
 static void invpcid_flush(struct mmu_vcpu *vcpu, enum flush flush, unsigned pcid)
 {
-	if (!is_tdp(vcpu)) {
+	if (!is_two_dimensional(vcpu)) {
 		if (flush == FLUSH_ALL || pcid == current_pcid(vcpu))
 			root_sync(vcpu);
 		forget_roots(vcpu, flush, pcid);
@@ -319,7 +258,7 @@ const struct mmu_regs *mmu_get_regs(const struct mmu_vcpu *vcpu)
 
 union cpu_role mmu_cpu_role(const struct mmu_vcpu *vcpu)
 {
-	return vcpu->walk.cpu_role;
+	return cpu_walk(vcpu)->cpu_role;
 }
 
 union page_role mmu_root_role(const struct mmu_vcpu *vcpu)

@@ -3,9 +3,12 @@
  * translations may be kept if they are provably what its tables say: each world lists the guest table pages it was filled from, and a
  * store to one condemns the world. Works with tlb.c, which asks at selection, and with the monitor, which tells of the stores (track.c).
  *
- * Under tdp this file watches the pages that it lists. A store also ends the watch, so that a guest that edits its tables pays once per
- * page and flush, not once per edit. Under shadow the monitor watches a table for as long as it has a shadow in sync; when that ends,
- * stores may go unseen, and the worlds that list the table are condemned as well.
+ * In a two-dimensional walk this file watches the pages that it lists. A store also ends the watch (track.c), so that a guest that edits
+ * its tables pays once per page and flush, not once per edit. Under shadow the monitor watches a table for as long as it has a shadow in
+ * sync; when that ends, stores may go unseen, and the worlds that list the table are condemned as well.
+ *
+ * A nested guest's translations rest on two sets of tables. Its own are listed here, by their place in L1's memory. L1's nested tables all
+ * have shadows, and are not listed but counted: nested_changes (monitor.h) rises with whatever may make one of them another.
  *
  * The processor's own A and D updates are no stores: they never make a kept translation wrong.
  */
@@ -44,12 +47,16 @@ static void list_table(struct mmu_vcpu *vcpu, struct table_set *set, gfn_t gfn)
 
 	if (set->keys[place])
 		return;
-	struct mem_slot *slot = mem_slot_find(space, vcpu->regs.smm, gfn);
-	if (!slot || set->count == TABLE_SET_MOST) {
+	if (!mem_slot_find(space, vcpu->regs.smm, gfn) || set->count == TABLE_SET_MOST) {
 		set->incomplete = true;
 		return;
 	}
-	mem_watch(space, slot, gfn, PAGE_FLAG_TABLE);
+	/* What is stored through the other address space is stored all the same. */
+	for (unsigned as_id = 0; as_id < MEM_AS_COUNT; as_id++) {
+		struct mem_slot *slot = mem_slot_find(space, as_id, gfn);
+		if (slot)
+			mem_watch(space, slot, gfn, PAGE_FLAG_TABLE);
+	}
 	set->keys[place] = gfn + 1;
 	set->count++;
 }
@@ -61,7 +68,7 @@ void tlb_list_tables(struct mmu_vcpu *vcpu, const struct walk_result *walk)
 	if (!vcpu->tlb->revival || !walk->top)
 		return;
 	for (unsigned level = walk->top; level >= walk->leaf; level--) {
-		gfn_t gfn = walk->levels[level].table_gfn;
+		gfn_t gfn = is_nested_paging(vcpu) ? walk->levels[level].memory_gfn : walk->levels[level].table_gfn;
 		if (set->last[level] == gfn + 1 || (walk->pae_entry_from_register && level == walk->top))
 			continue;
 		if (set->modified || set->incomplete)
@@ -108,19 +115,4 @@ void tlb_table_lost(struct mmu_vm *vm, gfn_t gfn)
 	for (struct mmu_vcpu *vcpu = vm_head(vm)->vcpus; vcpu; vcpu = vcpu->next)
 		if (vcpu->tlb)
 			condemn(vcpu, gfn);
-}
-
-void tlb_table_written(struct mmu_vm *vm, gpa_t gpa)
-{
-	struct mmu_vm_head *head = vm_head(vm);
-	gfn_t gfn = gpa_to_gfn(gpa);
-
-	tlb_table_lost(vm, gfn);
-	if (head->options.mode != MMU_TDP)
-		return; /* the watch is the monitor's */
-	for (unsigned as_id = 0; as_id < MEM_AS_COUNT; as_id++) {
-		struct mem_slot *slot = mem_slot_find(head->space, as_id, gfn);
-		if (slot)
-			mem_unwatch(slot, gfn, PAGE_FLAG_TABLE);
-	}
 }

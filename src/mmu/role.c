@@ -85,12 +85,22 @@ union page_role role_for_tdp_root(union cpu_role cpu_role)
 	return role;
 }
 
+static enum role_entries entries_of(union cpu_role cpu_role, enum role_entries pae)
+{
+	if (cpu_role.base.direct)
+		return ENTRIES_64;
+	if (cpu_role.base.has_4_byte_gpte)
+		return cpu_role.ext.cr4_pse ? ENTRIES_32_PSE : ENTRIES_32;
+	return cpu_role.ext.efer_lma ? ENTRIES_64 : pae;
+}
+
 union page_role role_for_shadow_root(union cpu_role cpu_role)
 {
 	union page_role role = cpu_role.base;
 
 	role.level = MAX(role.level, SHADOW_MIN_LEVELS) & 15u;
 	role.efer_nx = 1;
+	role.entries = entries_of(cpu_role, ENTRIES_PAE) & 7u;
 	return role;
 }
 
@@ -114,6 +124,7 @@ union page_role role_for_shadow_npt_root(union cpu_role npt_role, unsigned root_
 
 	role.passthrough = root_level == 5 && npt_role.base.level == 4;
 	role.level = root_level & 15u;
+	role.entries = entries_of(npt_role, ENTRIES_PAE_TABLES) & 7u;
 	return role;
 }
 

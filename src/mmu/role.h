@@ -18,6 +18,12 @@
 #define ROLE_ACCESS_UX 8u /* user fetch, where stage 2 separates it (GMET, MBEC); otherwise equal to X */
 #define ROLE_ACCESS_ALL 15u
 
+/*
+ * What a guest's entry means beyond its size: which bits are reserved, or make a large page. PAE paging reserves bits that 4-level paging
+ * ignores; nested paging reads the four PDPTEs as entries of a table (APM 2, "Legacy PAE Mode"); CR4.PSE gives 4-byte entries a size bit.
+ */
+enum role_entries { ENTRIES_64, ENTRIES_PAE, ENTRIES_PAE_TABLES, ENTRIES_32, ENTRIES_32_PSE };
+
 union page_role {
 	uint32_t word; /* with the gfn, the key of the shadow-page cache */
 	struct {
@@ -37,6 +43,7 @@ union page_role {
 		uint32_t smm : 1;
 		uint32_t is_mirror : 1;
 		uint32_t cr4_smep : 1; /* only where stage 2 separates user from supervisor fetches */
+		uint32_t entries : 3;  /* shadow pages: what the guest's entries mean, enum role_entries; 0 in a cpu_role */
 	};
 };
 _Static_assert(sizeof(union page_role) == 4, "a page_role is one word");
@@ -76,11 +83,12 @@ struct role_regs {
 union cpu_role role_for_cpu(const struct role_regs *regs);
 /* The root of the direct stage-2 tables: constant but for smm and guest_mode. WP and NX are always one (docs/MMU.md, CR0.WP). */
 union page_role role_for_tdp_root(union cpu_role cpu_role);
-/* The root of shadow tables: cpu_role's base with at least three levels and NX forced on. */
+/* The root of shadow tables: cpu_role's base with at least three levels, NX forced on, and the meaning of its entries. */
 union page_role role_for_shadow_root(union cpu_role cpu_role);
 /*
  * An L1 hypervisor's nested page tables, walked with L1's registers: PKE is removed, CR0.WP ignored, paging taken as on.
- * root_level: levels of the shadow (4 or 5); passthrough is set when L1's tables have one level less.
+ * root_level: levels of the shadow; passthrough is set when it has five and L1's tables have one less. Our own processor walks the
+ * shadow, so its depth is that of L1's tables (at least three), and nothing passes through.
  */
 union cpu_role role_for_npt_walk(const struct role_regs *l1_regs);
 union page_role role_for_shadow_npt_root(union cpu_role npt_role, unsigned root_level);

@@ -4,9 +4,12 @@
  * A plain root is one shadow page. PAE and 32-bit guests under shadow have up to four roots of level 2, one per GiB, made from the
  * latched PDPTEs or from the four quarters of the page directory; these are cheap to find again and are not remembered.
  *
- * What an entry of the guest means depends on a little more than the role of its shadow page: CR4.PSE, EFER.LMA (PAE paging reserves
- * bits that 4-level paging ignores), MAXPHYADDR and features of CPUID decide which bits are reserved or make a large page. These hardly
- * ever change, so the cache holds pages of one meaning at a time, and a root load under another one zaps everything.
+ * PDPTEs that nested paging reads as a table's entries are a table: a page of level 3, of which four entries are used.
+ *
+ * There are two mmus. Each keeps its root while the other is in use, so that entering and leaving a nested guest finds both.
+ *
+ * What an entry of the guest means is in the role of its page, but for MAXPHYADDR and features of CPUID, which hardly ever change: the
+ * cache holds pages of one such meaning at a time, and a root load under another one zaps everything.
  */
 #include "arch/cr.h"
 #include "mmu/shadow.h"
@@ -20,32 +23,19 @@ static uint64_t meaning_of(const struct mmu_vcpu *vcpu)
 	       (cpuid->vendor == VENDOR_AMD ? BIT(11) : 0);
 }
 
-/* Of entries of the size that this vCPU's have; pages for the two sizes live side by side. */
-static enum entry_meaning format_of(const struct mmu_vcpu *vcpu)
-{
-	union ext_role ext = vcpu->walk.cpu_role.ext;
-	if (vcpu->walk.cpu_role.base.has_4_byte_gpte)
-		return ext.cr4_pse ? MEANING_32_PSE : MEANING_32;
-	return ext.efer_lma ? MEANING_64 : MEANING_PAE;
-}
-
 static bool meaning_is_ours(const struct mmu_vcpu *vcpu)
 {
-	const struct mmu_vm *vm = vcpu->vm;
-	union page_role role = vcpu->mmu->root_role;
-	return role.direct || (vm->meaning == meaning_of(vcpu) && vm->formats[role.has_4_byte_gpte] == format_of(vcpu));
+	return vcpu->mmu->root_role.direct || vcpu->vm->meaning == meaning_of(vcpu);
 }
 
 static void adopt_meaning(struct mmu_vcpu *vcpu)
 {
 	struct mmu_vm *vm = vcpu->vm;
-	union page_role role = vcpu->mmu->root_role;
 	if (meaning_is_ours(vcpu))
 		return;
-	if (vm->formats[role.has_4_byte_gpte] || (vm->meaning && vm->meaning != meaning_of(vcpu)))
+	if (vm->meaning)
 		shadow_zap_all(vm);
 	vm->meaning = meaning_of(vcpu);
-	vm->formats[role.has_4_byte_gpte] = format_of(vcpu);
 }
 
 /* ---- holding and letting go --------------------------------------------------------------------------------------------------------- */
@@ -91,7 +81,18 @@ void root_release_all(struct mmu_vcpu *vcpu)
 
 static bool has_pae_roots(union page_role role)
 {
-	return !role.direct && role.level == 3;
+	return !role.direct && role.level == 3 && role.entries != ENTRIES_PAE_TABLES;
+}
+
+/* PDPTEs are registers; roots that were made from others are not those of the guest's tables. */
+static bool pdptes_are_ours(const struct mmu_vcpu *vcpu, const struct mmu *mmu)
+{
+	if (mmu->root_role.entries != ENTRIES_PAE)
+		return true;
+	for (unsigned i = 0; i < ARRAY_LEN(mmu->pdpte); i++)
+		if (mmu->pdpte[i] != vcpu->regs.pdpte[i])
+			return false;
+	return true;
 }
 
 bool root_is_current(const struct mmu_vcpu *vcpu)
@@ -104,7 +105,7 @@ bool root_is_current(const struct mmu_vcpu *vcpu)
 	for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
 		if (mmu->pae_roots[i] && shadow_is_obsolete(vcpu->vm, mmu->pae_roots[i]))
 			return false;
-	return mmu->pae_loaded;
+	return mmu->pae_loaded && pdptes_are_ours(vcpu, mmu);
 }
 
 struct shadow_page *root_top(const struct mmu *mmu, uint64_t address)
@@ -129,7 +130,8 @@ struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned 
 
 bool root_forbids_converted(const struct mmu_vcpu *vcpu)
 {
-	return vcpu->walk.regime.pke || vcpu->walk.regime.pks || vcpu->walk.cpu_role.ext.cr4_smap;
+	const struct pagewalk *walk = shadowed_walk(vcpu);
+	return walk->regime.pke || walk->regime.pks || walk->cpu_role.ext.cr4_smap;
 }
 
 /*
@@ -141,22 +143,31 @@ static bool is_hidden(const struct mmu_vcpu *vcpu, uint64_t spte)
 {
 	if (vcpu->mmu->root_role.direct)
 		return false;
-	if (spte_guest_nx(spte) && !vcpu->walk.cpu_role.base.efer_nx)
+	if (spte_guest_nx(spte) && !shadowed_walk(vcpu)->cpu_role.base.efer_nx)
 		return true;
 	return spte_is_converted(spte) && root_forbids_converted(vcpu);
 }
 
 uint64_t root_address(const struct mmu_vcpu *vcpu, uint64_t address)
 {
-	bool narrow = vcpu->vm->head.options.mode == MMU_SHADOW && vcpu->mmu->root_role.level == 3;
+	const struct mmu *mmu = vcpu->mmu;
+	if (mmu->root_role.entries == ENTRIES_PAE_TABLES) /* the four entries stand where the nested CR3 says */
+		return (uint32_t)address | (mmu->pgd & PAGE_OFFSET_MASK) / 8 << 30;
+	bool narrow = vcpu->vm->head.options.mode == MMU_SHADOW && mmu->root_role.level == 3;
 	return narrow ? (uint32_t)address : address;
+}
+
+bool root_reaches(const struct mmu_vcpu *vcpu, uint64_t address)
+{
+	return !is_nested_paging(vcpu) || !(address >> vcpu->npt_walk.regime.linear_bits);
 }
 
 uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level)
 {
 	unsigned index;
+	bool usable = root_reaches(vcpu, address) && root_is_current(vcpu);
 	address = root_address(vcpu, address);
-	struct shadow_page *sp = root_is_current(vcpu) ? root_walk(vcpu->mmu, address, &index) : NULL;
+	struct shadow_page *sp = usable ? root_walk(vcpu->mmu, address, &index) : NULL;
 	*ret_level = sp ? sp->role.level : vcpu->mmu->root_role.level;
 	uint64_t spte = sp ? spte_read(&sp->spt[index]) : 0;
 	return spte && is_hidden(vcpu, spte) ? 0 : spte;
@@ -206,10 +217,15 @@ void root_load(struct mmu_vcpu *vcpu)
 	if (has_pae_roots(mmu->root_role)) {
 		for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
 			mmu->pae_roots[i] = get_pae_root(vcpu, i);
+		for (unsigned i = 0; i < ARRAY_LEN(mmu->pdpte); i++)
+			mmu->pdpte[i] = vcpu->regs.pdpte[i];
 		mmu->pae_loaded = true;
 	} else {
 		mmu->root = get_root(vcpu, root_gfn(mmu), mmu->root_role);
 	}
+	/* shadow_get() has brought it up to date. */
+	mmu->tag = vcpu->asid;
+	mmu->stale = false;
 	trace_count(vm_trace(vcpu->vm), COUNT_ROOTS_CREATED);
 	TRACE(vm_trace(vcpu->vm), TRACE_MMU, ROOT_SWITCH, mmu->pgd, mmu->root_role.word, 2, 0);
 }
@@ -217,6 +233,7 @@ void root_load(struct mmu_vcpu *vcpu)
 void root_sync(struct mmu_vcpu *vcpu)
 {
 	struct mmu *mmu = vcpu->mmu;
+	mmu->stale = false;
 	if (mmu->root && !shadow_is_obsolete(vcpu->vm, mmu->root))
 		sync_below(vcpu, mmu->root);
 	for (unsigned i = 0; i < ARRAY_LEN(mmu->pae_roots); i++)
@@ -243,6 +260,19 @@ void root_forget_pcid(struct mmu_vcpu *vcpu, unsigned pcid)
 	mark_stale(vcpu->mmu, true, pcid);
 }
 
+void root_mark_stale(struct mmu *mmu)
+{
+	mark_stale(mmu, false, 0);
+	mmu->stale = true;
+}
+
+void root_stale(struct mmu_vcpu *vcpu, struct mmu *mmu)
+{
+	root_mark_stale(mmu);
+	if (mmu == vcpu->mmu && meaning_is_ours(vcpu))
+		root_sync(vcpu);
+}
+
 /* The root in use becomes the most recent of the others. */
 static void park(struct mmu_vcpu *vcpu, struct mmu *mmu)
 {
@@ -252,7 +282,7 @@ static void park(struct mmu_vcpu *vcpu, struct mmu *mmu)
 	forget_slot(vcpu, &mmu->recent[RECENT_ROOTS - 1]);
 	for (unsigned i = RECENT_ROOTS - 1; i > 0; i--)
 		mmu->recent[i] = mmu->recent[i - 1];
-	mmu->recent[0] = (struct recent_root){.pgd = mmu->pgd, .root = mmu->root};
+	mmu->recent[0] = (struct recent_root){.pgd = mmu->pgd, .root = mmu->root, .tag = mmu->tag, .stale = mmu->stale};
 	mmu->root = NULL;
 }
 
@@ -271,7 +301,7 @@ static struct shadow_page *unpark(struct mmu_vcpu *vcpu, struct mmu *mmu, union 
 		struct recent_root *recent = &mmu->recent[i];
 		if (!found && is_usable(vcpu, recent, role, pgd)) {
 			found = recent->root;
-			*ret_stale = recent->stale;
+			*ret_stale = recent->stale || recent->tag != vcpu->asid;
 		} else if (recent->root && !shadow_is_obsolete(vcpu->vm, recent->root)) {
 			kept[count++] = *recent;
 		} else {
@@ -285,7 +315,10 @@ static struct shadow_page *unpark(struct mmu_vcpu *vcpu, struct mmu *mmu, union 
 
 static bool stays(const struct mmu_vcpu *vcpu, const struct mmu *mmu, union page_role role, uint64_t pgd)
 {
-	return mmu->root && mmu->root_role.word == role.word && mmu->pgd == pgd && !shadow_is_obsolete(vcpu->vm, mmu->root);
+	if (mmu->root_role.word != role.word || mmu->pgd != pgd)
+		return false;
+	/* What nested paging makes of 32-bit tables hangs on no register but the root. */
+	return mmu->root ? !shadow_is_obsolete(vcpu->vm, mmu->root) : mmu->pae_loaded && is_nested_paging(vcpu);
 }
 
 static void change_root(struct mmu_vcpu *vcpu, union page_role role, uint64_t pgd, bool sync)
@@ -299,12 +332,14 @@ static void change_root(struct mmu_vcpu *vcpu, union page_role role, uint64_t pg
 	mmu->root_role = role;
 	mmu->pgd = pgd;
 	mmu->root = found;
+	mmu->tag = vcpu->asid;
+	mmu->stale = sync || stale;
 	if (!found)
 		return;
 	trace_count(vm_trace(vcpu->vm), COUNT_ROOTS_REUSED);
 	TRACE(vm_trace(vcpu->vm), TRACE_MMU, ROOT_SWITCH, pgd, role.word, 1, 0);
 	/* A root of entries with another meaning is synced when it is found again after everything was zapped. */
-	if ((sync || stale) && meaning_is_ours(vcpu))
+	if (mmu->stale && meaning_is_ours(vcpu))
 		root_sync(vcpu);
 }
 
@@ -315,9 +350,13 @@ void root_switch(struct mmu_vcpu *vcpu, union page_role role, uint64_t pgd, bool
 		pgd = 0;
 	if (!stays(vcpu, mmu, role, pgd)) {
 		change_root(vcpu, role, pgd, sync);
-	} else if (sync) {
-		mark_stale(mmu, true, pgd & CR3_PCID_MASK);
-		root_sync(vcpu);
+	} else if (sync || mmu->stale || mmu->tag != vcpu->asid) {
+		if (sync)
+			mark_stale(mmu, true, pgd & CR3_PCID_MASK);
+		mmu->tag = vcpu->asid;
+		mmu->stale = true;
+		if (meaning_is_ours(vcpu))
+			root_sync(vcpu);
 	}
 	monitor_exit(vcpu->vm);
 }
@@ -340,18 +379,23 @@ static void invalidate_below(struct mmu_vcpu *vcpu, struct shadow_page *sp, gva_
 	}
 }
 
-void root_invalidate(struct mmu_vcpu *vcpu, gva_t gva)
+static void invalidate_in(struct mmu_vcpu *vcpu, struct mmu *mmu, uint64_t address)
 {
-	struct mmu *mmu = vcpu->mmu;
-	if (mmu->root_role.direct)
-		return;
-	invalidate_below(vcpu, mmu->root ? mmu->root : mmu->pae_roots[gva >> 30 & 3], gva);
+	if (!mmu->root_role.direct)
+		invalidate_below(vcpu, mmu->root ? mmu->root : mmu->pae_roots[address >> 30 & 3], address);
 	for (unsigned i = 0; i < RECENT_ROOTS; i++)
-		invalidate_below(vcpu, mmu->recent[i].root, gva);
+		if (mmu->recent[i].root && !mmu->recent[i].root->role.direct)
+			invalidate_below(vcpu, mmu->recent[i].root, address);
 }
 
+void root_invalidate(struct mmu_vcpu *vcpu, uint64_t address)
+{
+	invalidate_in(vcpu, vcpu->mmu, address);
+}
+
+/* Linear addresses index root_mmu alone: guest_mmu's tables are indexed by a nested guest's physical ones. */
 void root_invlpg(struct mmu_vcpu *vcpu, gva_t gva)
 {
-	root_invalidate(vcpu, gva);
+	invalidate_in(vcpu, &vcpu->root_mmu, gva);
 	monitor_exit(vcpu->vm);
 }

@@ -254,7 +254,8 @@ void shadow_zap(struct mmu_vm *vm, struct shadow_page *sp, enum zap_reason reaso
 	empty(vm, sp);
 	unlink_from_parents(vm, sp);
 	hash_remove(vm, sp);
-	sp->unsync = false;
+	sync_note_change(vm, sp);
+	sync_set(vm, sp, false);
 	if (sp->accounted)
 		track_unaccount(vm, sp);
 	list_remove(&sp->link);

@@ -46,9 +46,6 @@ enum zap_reason { ZAP_ROLE, ZAP_FLOOD, ZAP_MISALIGNED, ZAP_RECLAIM, ZAP_SLOT, ZA
 /* Places where another vCPU could act: tests act there. */
 enum mmu_step { STEP_AFTER_WALK, STEP_AFTER_SNAPSHOT, STEP_AFTER_RECLAIM, STEP_BEFORE_INSTALL };
 
-/* What guest entries of a size mean; NONE: no page was made for any. */
-enum entry_meaning { MEANING_NONE, MEANING_32, MEANING_32_PSE, MEANING_PAE, MEANING_64 };
-
 /* Why a large page may not cover a range: how many accounted shadow pages have their gfn in it. */
 struct large_reason {
 	uint64_t key; /* first gfn << 3 | level; 0: free */
@@ -65,9 +62,7 @@ struct mmu_vm {
 	void **chunks;
 	unsigned chunk_count;
 	unsigned generation; /* of shadow pages; a page of another one is obsolete */
-	/* What the guest's entries mean beyond their role: see root.c. */
-	uint64_t meaning;
-	enum entry_meaning formats[2]; /* of 8-byte entries, of 4-byte entries */
+	uint64_t meaning; /* what the guest's entries mean beyond their role: see root.c */
 	bool had_smm_slots;
 	struct large_reason *large_reasons;
 	unsigned large_reason_mask;
@@ -207,6 +202,13 @@ bool sync_try_unsync(struct mmu_vm *vm, gfn_t gfn);
 bool sync_page(struct mmu_vcpu *vcpu, struct shadow_page *sp);
 /* Protects, syncs and marks as synced every unsync page at or below this one. */
 void sync_below(struct mmu_vcpu *vcpu, struct shadow_page *sp);
+/* The state, and the count of those that concern nested guests (monitor.h). */
+void sync_set(struct mmu_vm *vm, struct shadow_page *sp, bool unsync);
+/* Something about a guest table changed that kept translations of nested guests may rest on. */
+static inline void sync_note_change(struct mmu_vm *vm, const struct shadow_page *sp)
+{
+	vm->head.nested_changes += sp->role.guest_mode && !sp->role.direct;
+}
 /* Exact bookkeeping of unsync_children when a link appears or disappears, or a page changes state. */
 void sync_note_unsync(struct shadow_page *sp);
 void sync_note_synced(struct shadow_page *sp);
@@ -261,10 +263,12 @@ void mmio_zap_all(struct mmu_vm *vm);
 
 /* ---- root.c ----------------------------------------------------------------------------------------------------------------- */
 
-/* Whether vcpu->mmu's root may be used: present, valid, of this generation, and made for the guest's present meaning of entries. */
+/* Whether vcpu->mmu's root may be used: present, valid, of this generation, and made for this processor's meaning of entries. */
 bool root_is_current(const struct mmu_vcpu *vcpu);
 /* An address as the tables in use are indexed by it: 32 bits of it, where the guest's linear addresses have no more. */
 uint64_t root_address(const struct mmu_vcpu *vcpu, uint64_t address);
+/* Whether L1's nested tables are deep enough for a nested guest's physical address; always, for other addresses. */
+bool root_reaches(const struct mmu_vcpu *vcpu, uint64_t address);
 /* The page where a walk for an address begins, and its level; NULL if there is none. */
 struct shadow_page *root_top(const struct mmu *mmu, uint64_t address);
 /* Walks the tables in use; returns the last page and index visited, or NULL without a root. No filter. */
@@ -272,8 +276,8 @@ struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned 
 
 /* Whether pages converted for CR0.WP=0 would escape a protection that this vCPU's registers ask for. */
 bool root_forbids_converted(const struct mmu_vcpu *vcpu);
-/* Drops the entry that may be out of date for an address, in every root of this vCPU: for INVLPG, and for a fault that the guest gets. */
-void root_invalidate(struct mmu_vcpu *vcpu, gva_t gva);
+/* Drops the entry that may be out of date for an address, in every root of the mmu in use: for a fault that the guest gets. */
+void root_invalidate(struct mmu_vcpu *vcpu, uint64_t address);
 /* Lets go of the PAE roots: slots changed, and a PDPTE may point to memory now. */
 void root_drop_pae(struct mmu_vcpu *vcpu);
 

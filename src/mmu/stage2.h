@@ -1,7 +1,11 @@
 /*
- * The processor's view of stage 2: guest-physical address to host memory under tdp, through the direct tables that the monitor
- * owns, with a small cache in front of them. The monitor empties the cache whenever it takes something from the tables
- * (tlb_flush_vm, tlb_drop_host_page).
+ * The processor's view of stage 2: guest-physical address to host memory, through the tables that the monitor owns, with a small cache in
+ * front of them. Under tdp the tables are direct; for a nested guest under nested paging they are the shadow of L1's, and the address is
+ * the nested guest's. The monitor empties the caches whenever it takes something from the tables (tlb_flush_vm, tlb_drop_host_page).
+ *
+ * There is a cache for each meaning that a physical address can have: L1's in each address space, and that of the nested guests which ran
+ * lately, by nested CR3, role and ASID. What L1 changes in its tables a cache need not hear of before L1 flushes the ASID; a refusal
+ * asks L1's tables anew (nested.c, the monitor).
  */
 #ifndef UMBRA_MMU_STAGE2_H
 #define UMBRA_MMU_STAGE2_H
@@ -11,26 +15,37 @@
 #define STAGE2_ENTRIES 256
 /* Entries are of 4 KiB or, where the monitor maps a large page, 2 MiB. */
 #define STAGE2_LARGE_SHIFT 9
+#define STAGE2_NESTED_CACHES 4
 
 struct stage2_entry {
 	uint64_t key;   /* gfn, or gfn >> STAGE2_LARGE_SHIFT, plus 1; 0: empty */
 	uint64_t epoch; /* valid while equal to the cache's */
 	uint8_t *host;
 	struct mem_slot *slot;
-	bool writable;
+	uint64_t refuses; /* PFERR_W, PFERR_FETCH: accesses that this entry is not good for */
 };
 
 struct stage2_cache {
 	uint64_t epoch;
+	/* Of a nested guest's cache; role 0: unused. */
+	uint64_t pgd, role;
+	uint32_t asid;
+	uint64_t nested_changes; /* as in struct tlb_world */
 	struct stage2_entry large[STAGE2_ENTRIES], small[STAGE2_ENTRIES];
 };
 
-/* What a gpa turned out to be. */
+/* What a physical address turned out to be. */
 struct stage2_page {
 	uint8_t *host; /* of the byte */
 	struct mem_slot *slot;
 	bool writable;
 };
+
+/* Its address in L1's memory. */
+static inline gpa_t stage2_gpa(const struct stage2_page *page)
+{
+	return page->slot->gpa + (gpa_t)(page->host - page->slot->host);
+}
 
 enum stage2_answer {
 	STAGE2_OK,
@@ -43,8 +58,14 @@ static inline void stage2_clear(struct stage2_cache *cache)
 	cache->epoch++;
 }
 
+/* Points the TLB at the cache of the present registers and nested surroundings. */
+void stage2_select(struct mmu_vcpu *vcpu);
+void stage2_clear_all(struct mmu_vcpu *vcpu);
+/* L1 flushed an ASID: what it holds goes, or stays if it is provably what L1's tables say. */
+void stage2_flush_asid(struct mmu_vcpu *vcpu, uint32_t asid);
+
 /* The cache alone. */
-static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gpa, bool write, struct stage2_page *ret)
+static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gpa, uint64_t code, struct stage2_page *ret)
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
 	gfn_t range = gfn >> STAGE2_LARGE_SHIFT;
@@ -57,11 +78,11 @@ static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gp
 		if (entry->key != gfn + 1 || entry->epoch != cache->epoch)
 			return false;
 	}
-	if (UNLIKELY(write && !entry->writable))
+	if (UNLIKELY(code & entry->refuses))
 		return false;
 	ret->host = entry->host + (gpa & mask);
 	ret->slot = entry->slot;
-	ret->writable = entry->writable;
+	ret->writable = !(entry->refuses & PFERR_W);
 	return true;
 }
 
@@ -76,7 +97,7 @@ static ALWAYS_INLINE enum stage2_answer stage2_reach(struct mmu_vcpu *vcpu, cons
 						     struct stage2_page *ret, struct mmu_translation *ret_translation,
 						     struct mmu_guest_fault *ret_fault)
 {
-	if (LIKELY(stage2_find(cache, gpa, code & PFERR_W, ret)))
+	if (LIKELY(stage2_find(cache, gpa, code, ret)))
 		return STAGE2_OK;
 	return stage2_resolve(vcpu, gpa, code, ret, ret_translation, ret_fault);
 }

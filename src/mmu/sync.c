@@ -61,10 +61,20 @@ void sync_child_unlinked(struct shadow_page *parent, unsigned index)
 
 /* ---- going out of sync -------------------------------------------------------------------------------------------------------- */
 
+void sync_set(struct mmu_vm *vm, struct shadow_page *sp, bool unsync)
+{
+	if (sp->unsync == unsync)
+		return;
+	sp->unsync = unsync;
+	sync_note_change(vm, sp);
+	if (sp->role.guest_mode)
+		vm->head.nested_unsync += unsync ? 1u : -1u;
+}
+
 static void mark_unsync(struct mmu_vm *vm, struct shadow_page *sp)
 {
 	BUG_ON(sp->role.level != 1);
-	sp->unsync = true;
+	sync_set(vm, sp, true);
 	sync_note_unsync(sp);
 	trace_count(vm_trace(vm), COUNT_SP_UNSYNCED);
 	TRACE(vm_trace(vm), TRACE_MMU, SP_UNSYNC, sp->gfn, sp->role.word, 0, 0);
@@ -106,7 +116,7 @@ static bool still_true(const struct mmu_vcpu *vcpu, const struct shadow_page *sp
 {
 	uint64_t spte = spte_read(&sp->spt[index]);
 	struct gpte_view view;
-	gpte_decode(&vcpu->walk.regime, 1, gpte, &view);
+	gpte_decode(&shadowed_walk(vcpu)->regime, 1, gpte, &view);
 	if (!view.present || view.reserved_violation || !view.accessed || view.gfn != sp->shadowed[index] || spte_is_converted(spte))
 		return false;
 	unsigned access = shadow_access(sp->role.access & view.role_access);
@@ -147,7 +157,7 @@ static void bring_into_sync(struct mmu_vcpu *vcpu, struct shadow_page *sp)
 		return;
 	}
 	track_write_protect(vcpu->vm, sp->gfn);
-	sp->unsync = false;
+	sync_set(vcpu->vm, sp, false);
 	sync_note_synced(sp);
 	track_update_watch(vcpu->vm, sp->gfn);
 	sync_page(vcpu, sp);

@@ -226,6 +226,7 @@ static void world_empty(struct mmu_vcpu *vcpu, struct tlb_world *world)
 			bank_clear(world->banks[i]);
 	table_set_clear(&world->tables);
 	world->stale = false;
+	world->nested_changes = vm_head(vcpu->vm)->nested_changes;
 	raise_fetch_epoch(vcpu);
 	trace_count(vm_head(vcpu->vm)->trace, COUNT_TLB_FLUSHES);
 }
@@ -243,7 +244,7 @@ static void world_release(struct mmu_vcpu *vcpu, struct tlb_world *world)
 /* Classes that cannot differ share a bank: all of them without paging, and both of the supervisor without SMAP. */
 static enum tlb_class class_in_use(const struct mmu_vcpu *vcpu, enum tlb_class tlb_class)
 {
-	union cpu_role role = vcpu->walk.cpu_role;
+	union cpu_role role = cpu_walk(vcpu)->cpu_role;
 	if (role.base.direct)
 		return TLB_SUPER;
 	return tlb_class == TLB_SUPER_AC && !role.ext.cr4_smap ? TLB_SUPER : tlb_class;
@@ -261,17 +262,22 @@ static void publish(struct mmu_vcpu *vcpu)
 	hot->bank = hot->override ? hot->override : hot->banks[hot->tlb_class];
 }
 
-/* What the present registers select. Only the key fields are set. */
-static struct tlb_world world_wanted(const struct mmu_vcpu *vcpu)
+/* What the present registers select. */
+static struct tlb_world_key world_wanted(const struct mmu_vcpu *vcpu)
 {
 	const struct mmu_regs *regs = &vcpu->regs;
-	const struct regime *regime = &vcpu->walk.regime;
-	struct tlb_world key = {
-		.cpu_role = vcpu->walk.cpu_role.word,
+	const struct pagewalk *walk = cpu_walk(vcpu);
+	const struct regime *regime = &walk->regime;
+	struct tlb_world_key key = {
+		.cpu_role = walk->cpu_role.word,
 		.root_role = vcpu->mmu->root_role.word,
+		.asid = vcpu->asid,
 		.pcid = TLB_NO_PCID,
-		.large_shift = regime->format == FORMAT_32 ? 22 : 21,
 	};
+	if (is_nested_paging(vcpu)) {
+		key.nested_space = vcpu->guest_mmu.pgd;
+		key.nested_role = vcpu->npt_walk.cpu_role.word;
+	}
 	if (regime->levels == 0)
 		return key;
 	key.pcid = regs->cr4 & CR4_PCIDE ? (unsigned)(regs->cr3 & CR3_PCID_MASK) : 0;
@@ -279,15 +285,17 @@ static struct tlb_world world_wanted(const struct mmu_vcpu *vcpu)
 	return key;
 }
 
-static bool world_is(const struct tlb_world *world, const struct tlb_world *key)
+static bool world_is(const struct tlb_world *world, const struct tlb_world_key *key)
 {
-	return world->space == key->space && world->cpu_role == key->cpu_role && world->root_role == key->root_role &&
-	       world->pcid == key->pcid;
+	return world->key.space == key->space && world->key.cpu_role == key->cpu_role && world->key.nested_space == key->nested_space &&
+	       world->key.nested_role == key->nested_role && world->key.root_role == key->root_role && world->key.asid == key->asid &&
+	       world->key.pcid == key->pcid;
 }
 
-static uint64_t world_hash(const struct tlb_world *key)
+static uint64_t world_hash(const struct tlb_world_key *key)
 {
-	return hash_mix(key->space ^ hash_mix(key->cpu_role) ^ (uint64_t)key->root_role << 32) | 1;
+	uint64_t nested = hash_mix(key->nested_space ^ hash_mix(key->nested_role) ^ key->asid);
+	return hash_mix(key->space ^ hash_mix(key->cpu_role) ^ (uint64_t)key->root_role << 32 ^ nested) | 1;
 }
 
 /* An unused world, or the one left longest ago. */
@@ -307,27 +315,28 @@ static struct tlb_world *world_take(struct mmu_vcpu *vcpu)
 	return oldest;
 }
 
-static struct tlb_world *world_make(struct mmu_vcpu *vcpu, const struct tlb_world *key, uint64_t hash)
+static struct tlb_world *world_make(struct mmu_vcpu *vcpu, const struct tlb_world_key *key, uint64_t hash)
 {
 	struct tlb_world *world = world_take(vcpu);
 
 	table_set_clear(&world->tables);
 	world->live = true;
 	world->stale = false;
-	world->space = key->space;
-	world->cpu_role = key->cpu_role;
-	world->root_role = key->root_role;
-	world->pcid = key->pcid;
-	world->large_shift = key->large_shift;
+	world->key = *key;
+	world->nested_paging = is_nested_paging(vcpu);
+	world->nested_changes = vm_head(vcpu->vm)->nested_changes;
+	world->large_shift = cpu_walk(vcpu)->regime.format == FORMAT_32 ? 22 : 21;
 	for (unsigned i = 0; i < 4; i++)
 		world->pdpte[i] = vcpu->regs.pdpte[i];
 	vcpu->tlb->world_hashes[world - vcpu->tlb->worlds] = hash;
 	return world;
 }
 
-static struct tlb_world *world_find(struct mmu_vcpu *vcpu, const struct tlb_world *key)
+static struct tlb_world *world_find(struct mmu_vcpu *vcpu, const struct tlb_world_key *key)
 {
 	struct tlb *tlb = vcpu->tlb;
+	if (tlb->previous && tlb->previous->live && world_is(tlb->previous, key))
+		return tlb->previous;
 	uint64_t hash = world_hash(key);
 
 	for (unsigned i = 0; i < tlb->world_count; i++)
@@ -339,12 +348,25 @@ static struct tlb_world *world_find(struct mmu_vcpu *vcpu, const struct tlb_worl
 /* PAE paging: the PDPTEs are registers, and what was filled under others is not to be used. */
 static bool pdptes_differ(const struct mmu_vcpu *vcpu, const struct tlb_world *world)
 {
-	if (vcpu->walk.regime.format != FORMAT_PAE)
+	if (cpu_walk(vcpu)->regime.format != FORMAT_PAE || !cpu_walk(vcpu)->latched)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
 		if (world->pdpte[i] != vcpu->regs.pdpte[i])
 			return true;
 	return false;
+}
+
+bool tlb_nested_is_current(const struct mmu_vcpu *vcpu, uint64_t nested_changes)
+{
+	const struct mmu_vm_head *head = vm_head(vcpu->vm);
+	return nested_changes == head->nested_changes && !head->nested_unsync;
+}
+
+/* Every table that the world's translations rest on is known not to have changed: the guest's own, and L1's nested ones. */
+static bool is_provably_current(const struct mmu_vcpu *vcpu, const struct tlb_world *world)
+{
+	return vcpu->tlb->revival && table_set_is_current(&world->tables) &&
+	       (!world->nested_paging || tlb_nested_is_current(vcpu, world->nested_changes));
 }
 
 static void world_refresh(struct mmu_vcpu *vcpu, struct tlb_world *world)
@@ -353,7 +375,7 @@ static void world_refresh(struct mmu_vcpu *vcpu, struct tlb_world *world)
 		for (unsigned i = 0; i < 4; i++)
 			world->pdpte[i] = vcpu->regs.pdpte[i];
 		world_empty(vcpu, world);
-	} else if (world->stale && vcpu->tlb->revival && table_set_is_current(&world->tables)) {
+	} else if (world->stale && is_provably_current(vcpu, world)) {
 		world->stale = false;
 		trace_count(vm_head(vcpu->vm)->trace, COUNT_BANK_REVIVALS);
 	} else if (world->stale) {
@@ -364,11 +386,12 @@ static void world_refresh(struct mmu_vcpu *vcpu, struct tlb_world *world)
 void tlb_select_banks(struct mmu_vcpu *vcpu)
 {
 	struct tlb *tlb = vcpu->tlb;
-	struct tlb_world key = world_wanted(vcpu);
+	struct tlb_world_key key = world_wanted(vcpu);
 	struct tlb_world *world = tlb->current;
 
 	if (!world || !world->live || !world_is(world, &key)) {
 		world = world_find(vcpu, &key);
+		tlb->previous = tlb->current;
 		tlb->current = world;
 		raise_fetch_epoch(vcpu);
 		trace_count(vm_head(vcpu->vm)->trace, COUNT_BANK_SWITCHES);
@@ -403,7 +426,7 @@ static struct tlb_bank *bank_for(struct mmu_vcpu *vcpu, enum tlb_class tlb_class
 static void note_fill(struct mmu_vcpu *vcpu, struct tlb_bank *bank, const struct tlb_fill *fill)
 {
 	struct tlb_bank_state *state = bank->state;
-	const struct regime *regime = &vcpu->walk.regime;
+	const struct regime *regime = &cpu_walk(vcpu)->regime;
 
 	state->has_global |= fill->global;
 	if (fill->guest_level == LEVEL_2M)
@@ -450,7 +473,7 @@ void tlb_stale_pcid(struct mmu_vcpu *vcpu, unsigned pcid)
 {
 	struct tlb *tlb = vcpu->tlb;
 	for (unsigned i = 0; i < tlb->world_count; i++)
-		if (tlb->worlds[i].pcid == pcid)
+		if (tlb->worlds[i].key.pcid == pcid && tlb->worlds[i].key.asid == vcpu->asid)
 			tlb->worlds[i].stale = true;
 }
 
@@ -458,7 +481,15 @@ void tlb_stale_all(struct mmu_vcpu *vcpu)
 {
 	struct tlb *tlb = vcpu->tlb;
 	for (unsigned i = 0; i < tlb->world_count; i++)
-		tlb->worlds[i].stale |= tlb->worlds[i].pcid != TLB_NO_PCID;
+		tlb->worlds[i].stale |= tlb->worlds[i].key.pcid != TLB_NO_PCID && tlb->worlds[i].key.asid == vcpu->asid;
+}
+
+/* Without paging of its own a nested guest's world still holds what L1's nested tables said. */
+void tlb_stale_asid(struct mmu_vcpu *vcpu, uint32_t asid)
+{
+	struct tlb *tlb = vcpu->tlb;
+	for (unsigned i = 0; i < tlb->world_count; i++)
+		tlb->worlds[i].stale |= tlb->worlds[i].key.asid == asid;
 }
 
 void tlb_flush_vcpu(struct mmu_vcpu *vcpu)
@@ -467,7 +498,7 @@ void tlb_flush_vcpu(struct mmu_vcpu *vcpu)
 
 	if (!tlb)
 		return;
-	stage2_clear(&tlb->stage2);
+	stage2_clear_all(vcpu);
 	for (unsigned i = 0; i < tlb->world_count; i++)
 		if (tlb->worlds[i].live)
 			world_empty(vcpu, &tlb->worlds[i]);
@@ -486,7 +517,7 @@ void tlb_drop_host_page(struct mmu_vm *vm, const uint8_t *host_page, bool writab
 		struct tlb *tlb = vcpu->tlb;
 		if (!tlb)
 			continue;
-		stage2_clear(&tlb->stage2);
+		stage2_clear_all(vcpu);
 		for (unsigned i = 0; i < tlb->bank_count; i++)
 			bank_drop_host(tlb->banks[i], (uintptr_t)host_page & ~(uintptr_t)PAGE_OFFSET_MASK, writable_only);
 		if (!writable_only)
@@ -494,7 +525,7 @@ void tlb_drop_host_page(struct mmu_vm *vm, const uint8_t *host_page, bool writab
 	}
 }
 
-void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid)
+static void drop_gva(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid, bool any_pcid, unsigned pcid)
 {
 	struct tlb *tlb = vcpu->tlb;
 	bool fetch_dropped = tlb->fetch_displaced;
@@ -502,11 +533,21 @@ void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid)
 	for (unsigned i = 0; i < tlb->bank_count; i++) {
 		struct tlb_bank *bank = tlb->banks[i];
 		struct tlb_world *world = bank->state->world;
-		if (world && (world->pcid == pcid || bank->state->has_global))
+		if (world && world->key.asid == asid && (any_pcid || world->key.pcid == pcid || bank->state->has_global))
 			fetch_dropped |= bank_drop_gva(vcpu->hot, bank, gva, world->large_shift);
 	}
 	if (fetch_dropped)
 		raise_fetch_epoch(vcpu);
+}
+
+void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid)
+{
+	drop_gva(vcpu, gva, vcpu->asid, false, pcid);
+}
+
+void tlb_drop_gva_of_asid(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid)
+{
+	drop_gva(vcpu, gva, asid, true, 0);
 }
 
 void tlb_drop_keys(struct mmu_vcpu *vcpu, bool user_pages, uint16_t keys)
@@ -548,6 +589,7 @@ bool tlb_create(struct mmu_vcpu *vcpu)
 		return false;
 	}
 	tlb->revival = !options->no_revival;
+	tlb->stage2 = &tlb->stage2_direct[0];
 	unsigned log2 = MIN(options->tlb_entries_log2, (unsigned)TLB_ENTRIES_LOG2);
 	tlb->one_entry = log2 == 0;
 	hot->index_mask = BIT(MAX(log2, 1u)) - 1;

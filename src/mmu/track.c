@@ -42,21 +42,34 @@ static void track_add(struct mmu_vm *vm, gfn_t gfn, int delta)
 	}
 }
 
-void track_update_watch(struct mmu_vm *vm, gfn_t gfn)
+/* Whether a page at gfn must hear of every store. */
+static bool has_followers(const struct mmu_vm *vm, gfn_t gfn)
 {
-	bool needed = false;
 	shadow_for_each_at(vm, sp, gfn)
-		needed |= sp->accounted && !sp->unsync;
+		if (sp->accounted && !sp->unsync)
+			return true;
+	return false;
+}
+
+static void unwatch(struct mmu_vm *vm, gfn_t gfn)
+{
 	struct mem_slot *slots[MEM_AS_COUNT];
 	unsigned count = slots_of(vm, gfn, slots);
-	for (unsigned i = 0; i < count; i++) {
-		if (needed)
-			mem_watch(vm->head.space, slots[i], gfn, PAGE_FLAG_TABLE);
-		else
-			mem_unwatch(slots[i], gfn, PAGE_FLAG_TABLE);
-	}
-	if (!needed)
+	for (unsigned i = 0; i < count; i++)
+		mem_unwatch(slots[i], gfn, PAGE_FLAG_TABLE);
+}
+
+void track_update_watch(struct mmu_vm *vm, gfn_t gfn)
+{
+	if (!has_followers(vm, gfn)) {
+		unwatch(vm, gfn);
 		tlb_table_lost(vm, gfn);
+		return;
+	}
+	struct mem_slot *slots[MEM_AS_COUNT];
+	unsigned count = slots_of(vm, gfn, slots);
+	for (unsigned i = 0; i < count; i++)
+		mem_watch(vm->head.space, slots[i], gfn, PAGE_FLAG_TABLE);
 }
 
 /* ---- reasons against large pages: an open-addressed table ----------------------------------------------------------------------- */
@@ -216,6 +229,7 @@ static void page_stored_to(struct mmu_vm *vm, gfn_t gfn, unsigned offset, unsign
 			trace_count(vm_trace(vm), COUNT_FLOODS);
 			shadow_zap(vm, sp, ZAP_FLOOD);
 		} else {
+			sync_note_change(vm, sp);
 			zap_entries_of_store(vm, sp, offset);
 		}
 	}
@@ -227,11 +241,14 @@ static void written(void *opaque, gpa_t gpa, unsigned length, unsigned flags)
 	struct mmu_vm *vm = opaque;
 	if (!(flags & PAGE_FLAG_TABLE))
 		return;
-	tlb_table_written(vm, gpa);
 	while (length) {
 		unsigned offset = gpa & PAGE_OFFSET_MASK;
 		unsigned here = MIN(length, PAGE_SIZE - offset);
 		page_stored_to(vm, gpa_to_gfn(gpa), offset, here);
+		/* Kept translations that came from here are condemned, and the watch ends unless a shadow page needs it. */
+		tlb_table_lost(vm, gpa_to_gfn(gpa));
+		if (!has_followers(vm, gpa_to_gfn(gpa)))
+			unwatch(vm, gpa_to_gfn(gpa));
 		gpa += here;
 		length -= here;
 	}

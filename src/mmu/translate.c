@@ -1,6 +1,7 @@
 /*
  * A translation where the TLB has none: the processor's side of both modes, and the entry into the TLB. Works with walk.c and
- * stage2.c (tdp), the monitor's tables (shadow) and tlb.c. explain.c has the same walk for people.
+ * stage2.c (in two dimensions: tdp, and a nested guest under nested paging), the monitor's tables (shadow) and tlb.c. explain.c has the
+ * same walk for people.
  */
 #include "arch/cr.h"
 #include "base/bug.h"
@@ -35,25 +36,25 @@ static void fill_kinds(uint64_t access, bool also_write, bool watched, struct tl
 	fill->write = fill->read && ((access & PFERR_W) || also_write) && !watched;
 }
 
-/* ---- tdp ------------------------------------------------------------------------------------------------------------------ */
+/* ---- in two dimensions ---------------------------------------------------------------------------------------------------- */
 
 /* Whether a store would be permitted as well, without any bit to set: then its entry is made together with a read's. */
 static bool store_is_free(const struct mmu_vcpu *vcpu, const struct walk_result *walk, uint64_t access, bool writable)
 {
 	if (!writable || !walk->dirty)
 		return false;
-	return !regime_permission_fault(&vcpu->walk.regime, walk->role_access, walk->pkey, access | PFERR_W, vcpu->regs.pkru,
+	return !regime_permission_fault(&cpu_walk(vcpu)->regime, walk->role_access, walk->pkey, access | PFERR_W, vcpu->regs.pkru,
 					vcpu->regs.pkrs);
 }
 
-static void tdp_enter(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, const struct walk_result *walk, const struct stage2_page *page,
+static void enter_both(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, const struct walk_result *walk, const struct stage2_page *page,
 		      const struct mmu_translation *translation)
 {
 	struct tlb_fill fill = {
 		.gva = gva,
 		.host_page = page->host - (walk->gpa & PAGE_OFFSET_MASK),
 		.slot = page->slot,
-		.gfn = walk->gfn,
+		.gfn = gpa_to_gfn(translation->gpa),
 		.global = walk->global,
 		.guest_level = walk->leaf,
 		.user_page = walk->role_access & ROLE_ACCESS_U,
@@ -65,19 +66,26 @@ static void tdp_enter(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, const s
 	tlb_enter(vcpu, class_of(vcpu, access), &fill);
 }
 
+static bool walk_tables(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct walk_result *ret, struct mmu_guest_fault *ret_fault)
+{
+	if (UNLIKELY(is_nested_paging(vcpu)))
+		return guest_walk_nested(vcpu, &vcpu->nested_walk, gva, access, ret, ret_fault);
+	return guest_walk_tdp(vcpu, &vcpu->walk, gva, access, ret, ret_fault);
+}
+
 /* The tables of the walk are listed, and so watched, before anybody asks whether the final page is: it may be one of them. */
-static bool translate_tdp(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu_translation *ret,
-			  struct mmu_guest_fault *ret_fault)
+static bool translate_both(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu_translation *ret,
+			   struct mmu_guest_fault *ret_fault)
 {
 	struct walk_result walk;
 	struct stage2_page page;
 	uint64_t code = PFERR_GUEST_FINAL | PFERR_U | (access & (PFERR_W | PFERR_FETCH));
 
-	if (!guest_walk_tdp(vcpu, &vcpu->walk, gva, access, &walk, ret_fault))
+	if (!walk_tables(vcpu, gva, access, &walk, ret_fault))
 		return false;
 	tlb_list_tables(vcpu, &walk);
 	bool global = walk.global && (vcpu->regs.cr4 & CR4_PGE);
-	switch (stage2_reach(vcpu, &vcpu->tlb->stage2, walk.gpa, code, &page, ret, ret_fault)) {
+	switch (stage2_reach(vcpu, vcpu->tlb->stage2, walk.gpa, code, &page, ret, ret_fault)) {
 	case STAGE2_OK:
 		break;
 	case STAGE2_NOT_RAM:
@@ -85,17 +93,19 @@ static bool translate_tdp(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, str
 		ret->level = walk.leaf;
 		return true;
 	case STAGE2_GUEST_FAULT:
+		ret_fault->gva = gva;
 		return false;
 	}
+	gpa_t gpa = is_nested_paging(vcpu) ? stage2_gpa(&page) : walk.gpa;
 	*ret = (struct mmu_translation){
-		.gpa = walk.gpa,
+		.gpa = gpa,
 		.host = page.host,
 		.slot = page.slot,
-		.watched = slot_is_watched(page.slot, walk.gfn),
+		.watched = slot_is_watched(page.slot, gpa_to_gfn(gpa)),
 		.global = global,
 		.level = walk.leaf,
 	};
-	tdp_enter(vcpu, gva, access, &walk, &page, ret);
+	enter_both(vcpu, gva, access, &walk, &page, ret);
 	return true;
 }
 
@@ -208,8 +218,8 @@ bool mmu_translate(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu
 	if (access & PFERR_IMPLICIT_ACCESS)
 		access &= ~PFERR_U;
 	vcpu->unspoken_access = access & (PFERR_IMPLICIT_ACCESS | ACCESS_AC);
-	if (vm_head(vcpu->vm)->options.mode == MMU_TDP)
-		ok = translate_tdp(vcpu, gva, access, ret, ret_fault);
+	if (vm_head(vcpu->vm)->options.mode == MMU_TDP || is_nested_paging(vcpu))
+		ok = translate_both(vcpu, gva, access, ret, ret_fault);
 	else
 		ok = translate_shadow(vcpu, gva, access, ret, ret_fault);
 	return ok || fault_invalidates(vcpu, gva);

@@ -12,11 +12,12 @@
 #include "mmu/bank.h"
 #include "mmu/monitor.h"
 
-enum walk_kind { WALK_CALLER, WALK_SLOTS, WALK_TDP, WALK_PURE };
+enum walk_kind { WALK_CALLER, WALK_SLOTS, WALK_TDP, WALK_NESTED, WALK_PURE };
 
 /* One walk under way. All but `place` is constant after its start. */
 struct walker {
 	struct mmu_vcpu *vcpu;
+	const struct pagewalk *walk;
 	const struct regime *regime;
 	const struct walk_memory *memory;
 	gva_t gva;
@@ -119,7 +120,7 @@ static ALWAYS_INLINE bool place_from_stage2(const struct walker *walker, bool fo
 	struct mmu_translation once;
 	uint64_t code = PFERR_GUEST_PAGE | PFERR_U | (for_write ? PFERR_W : 0);
 
-	switch (stage2_reach(vcpu, &vcpu->tlb->stage2, place->gpa, code, &page, &once, walker->fault)) {
+	switch (stage2_reach(vcpu, vcpu->tlb->stage2, place->gpa, code, &page, &once, walker->fault)) {
 	case STAGE2_OK:
 		place->host = page.host;
 		place->slot = page.slot;
@@ -133,9 +134,36 @@ static ALWAYS_INLINE bool place_from_stage2(const struct walker *walker, bool fo
 		}
 		return true;
 	case STAGE2_GUEST_FAULT:
+		walker->fault->gva = walker->gva;
 		break;
 	}
 	return false;
+}
+
+/*
+ * Every read of a nested guest's table is a user's write to L1's tables, whatever it is for (APM 2, "Nested Paging", permission checks). A
+ * table that stands in what L1 has as ROM can still be read.
+ */
+static ALWAYS_INLINE bool place_from_nested(const struct walker *walker, struct entry_place *place)
+{
+	if (!place_from_stage2(walker, true, place))
+		return false;
+	return LIKELY(place->host != NULL) || place_from_stage2(walker, false, place);
+}
+
+/* The same without side effects: L1's tables are only looked at. */
+static bool place_for_report(const struct walker *walker, struct entry_place *place)
+{
+	struct walk_result second;
+
+	place->host = NULL;
+	if (!nested_translate_pure(walker->vcpu, place->gpa, PFERR_GUEST_PAGE | PFERR_W, &second, walker->fault)) {
+		walker->fault->gva = walker->gva;
+		return false;
+	}
+	place->slot = mem_slot_find(vm_head(walker->vcpu->vm)->space, walker->vcpu->regs.smm, second.gfn);
+	place->host = place->slot ? mem_slot_host(place->slot, second.gpa) : NULL;
+	return true;
 }
 
 static bool place_from_caller(const struct walker *walker, bool for_write, struct entry_place *place)
@@ -154,6 +182,10 @@ static ALWAYS_INLINE bool find_place(const struct walker *walker, enum walk_kind
 {
 	if (kind == WALK_TDP)
 		return place_from_stage2(walker, for_write, place);
+	if (kind == WALK_NESTED)
+		return place_from_nested(walker, place);
+	if (kind == WALK_PURE && walker->walk == &walker->vcpu->nested_walk)
+		return place_for_report(walker, place);
 	if (kind == WALK_CALLER)
 		return place_from_caller(walker, for_write, place);
 	return place_from_slots(walker, place);
@@ -167,17 +199,23 @@ static ALWAYS_INLINE uint64_t read_entry(const struct regime *regime, const stru
 	return LIKELY(place->host) ? gpte_read64(place->host) : ~0ull;
 }
 
-/* The walker's own store of A and D is no store of the guest: shadow pages and kept translations stay as they are. Code is code. */
+/*
+ * The walker's own store of A and D is no store of the guest: shadow pages and kept translations stay as they are. Code is code. And the
+ * A and D of a nested guest's 4-byte entry may be address bits of an 8-byte one, should L1 use the same page as a table.
+ */
 static void note_store(const struct walker *walker, const struct entry_place *place)
 {
 	struct mem_slot *slot = place->slot;
+	bool small = walker->regime->format == FORMAT_32;
 
 	if (!slot)
 		return;
+	gpa_t gpa = slot->gpa + (gpa_t)(place->host - slot->host); /* place->gpa may be a nested guest's */
+	unsigned heard = PAGE_FLAG_CODE | (small && walker->vcpu->regs.guest_mode ? PAGE_FLAG_TABLE : 0);
 	if (slot->dirty)
-		slot->dirty[mem_slot_page(slot, gpa_to_gfn(place->gpa))] = 1;
-	if (*mem_page_flags(slot, gpa_to_gfn(place->gpa)) & PAGE_FLAG_CODE)
-		mem_written(vm_head(walker->vcpu->vm)->space, slot, place->gpa, walker->regime->format == FORMAT_32 ? 4 : 8);
+		slot->dirty[mem_slot_page(slot, gpa_to_gfn(gpa))] = 1;
+	if (*mem_page_flags(slot, gpa_to_gfn(gpa)) & heard)
+		mem_written(vm_head(walker->vcpu->vm)->space, slot, gpa, small ? 4 : 8);
 }
 
 /* Sets A (and D) in an entry that lacks them. Read-only tables stay as they are. */
@@ -241,6 +279,22 @@ static ALWAYS_INLINE enum walk_step_result finish(const struct walker *walker, e
 	return step == STEP_DOWN ? STEP_LEAF : step;
 }
 
+static ALWAYS_INLINE void record_entry(struct walk_result *result, enum walk_kind kind, unsigned level, gpa_t table,
+				       const struct entry_place *place, uint64_t entry)
+{
+	struct walk_level *record = &result->levels[level];
+
+	record->table_gfn = gpa_to_gfn(table);
+	record->entry_gpa = place->gpa;
+	record->entry = entry;
+	if (kind == WALK_NESTED)
+		record->memory_gfn = place->slot ? gpa_to_gfn(place->slot->gpa + (gpa_t)(place->host - place->slot->host)) : WALK_NO_MEMORY;
+	if (kind == WALK_PURE) {
+		result->unreadable[level] = !place->host;
+		result->lowest_read = level;
+	}
+}
+
 /* One level. *table: the address of its table before, of the next one after. */
 static ALWAYS_INLINE enum walk_step_result step_level(const struct walker *walker, enum walk_kind kind, unsigned level, gpa_t *table)
 {
@@ -254,11 +308,7 @@ static ALWAYS_INLINE enum walk_step_result step_level(const struct walker *walke
 	if (UNLIKELY(!find_place(walker, kind, false, &place)))
 		return STEP_FAULT;
 	uint64_t entry = read_entry(regime, &place);
-	record->table_gfn = gpa_to_gfn(*table);
-	record->entry_gpa = place.gpa;
-	record->entry = entry;
-	if (kind == WALK_PURE)
-		result->unreadable[level] = !place.host;
+	record_entry(result, kind, level, *table, &place, entry);
 	result->role_access &= entry_access(regime, entry);
 	record->role_access = result->role_access;
 	if (UNLIKELY(!(entry & PTE_P)))
@@ -279,9 +329,10 @@ static enum walk_step_result step_pdpte(const struct walker *walker, gpa_t *tabl
 	struct walk_result *result = walker->result;
 	unsigned index = walker->gva >> 30 & 3;
 	uint64_t entry = walker->vcpu->regs.pdpte[index];
-	gpa_t base = walker->vcpu->regs.cr3 & BITS(31, 5);
+	gpa_t base = walker->walk->root & BITS(31, 5);
 
 	result->pae_entry_from_register = true;
+	result->lowest_read = LEVEL_1G;
 	result->levels[LEVEL_1G] = (struct walk_level){
 		.table_gfn = gpa_to_gfn(base),
 		.entry_gpa = base + 8 * index,
@@ -294,12 +345,35 @@ static enum walk_step_result step_pdpte(const struct walker *walker, gpa_t *tabl
 	return STEP_DOWN;
 }
 
+/*
+ * Under nested paging the PDPTEs are entries of a table as all others, but without rights and A; their reserved bits are found out by the
+ * walk (APM 2, "Legacy PAE Mode").
+ */
+static ALWAYS_INLINE enum walk_step_result step_pdpte_in_memory(const struct walker *walker, enum walk_kind kind, gpa_t *table)
+{
+	struct walk_result *result = walker->result;
+	gpa_t base = walker->walk->root & BITS(31, 5);
+	struct entry_place place = { .gpa = base + 8 * (walker->gva >> 30 & 3) };
+
+	if (UNLIKELY(!find_place(walker, kind, false, &place)))
+		return STEP_FAULT;
+	uint64_t entry = read_entry(walker->regime, &place);
+	record_entry(result, kind, LEVEL_1G, base, &place, entry);
+	result->levels[LEVEL_1G].role_access = ROLE_ACCESS_ALL;
+	if (!(entry & PTE_P))
+		return refuse(walker, LEVEL_1G, place.gpa, 0);
+	if (entry & walker->regime->reserved[0][LEVEL_1G])
+		return refuse(walker, LEVEL_1G, place.gpa, PFERR_P | PFERR_RSVD);
+	*table = entry & walker->regime->address_mask;
+	return STEP_DOWN;
+}
+
 static ALWAYS_INLINE enum walk_step_result walk_once(const struct walker *walker, enum walk_kind kind)
 {
 	const struct regime *regime = walker->regime;
 	struct walk_result *result = walker->result;
 	unsigned level = regime->levels;
-	gpa_t table = walker->vcpu->regs.cr3 & (regime->format == FORMAT_64 ? BITS(51, 12) : BITS(31, 12));
+	gpa_t table = walker->walk->root & (regime->format == FORMAT_64 ? BITS(51, 12) : BITS(31, 12));
 	enum walk_step_result step;
 
 	result->role_access = ROLE_ACCESS_ALL;
@@ -307,7 +381,7 @@ static ALWAYS_INLINE enum walk_step_result walk_once(const struct walker *walker
 	result->leaf = 0;
 	result->pae_entry_from_register = false;
 	if (regime->format == FORMAT_PAE) {
-		step = step_pdpte(walker, &table);
+		step = walker->walk->latched ? step_pdpte(walker, &table) : step_pdpte_in_memory(walker, kind, &table);
 		if (step != STEP_DOWN)
 			return step;
 		level--;
@@ -338,6 +412,7 @@ static ALWAYS_INLINE bool walk_body(struct mmu_vcpu *vcpu, const struct pagewalk
 {
 	const struct walker walker = {
 		.vcpu = vcpu,
+		.walk = walk,
 		.regime = &walk->regime,
 		.memory = memory,
 		.gva = gva,
@@ -374,6 +449,12 @@ bool guest_walk_tdp(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t gv
 		    struct mmu_guest_fault *ret_fault)
 {
 	return walk_body(vcpu, walk, gva, access, WALK_TDP, NULL, ret, ret_fault);
+}
+
+bool guest_walk_nested(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t gva, uint64_t access, struct walk_result *ret,
+		       struct mmu_guest_fault *ret_fault)
+{
+	return walk_body(vcpu, walk, gva, access, WALK_NESTED, NULL, ret, ret_fault);
 }
 
 bool guest_walk_pure(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t gva, uint64_t access, struct walk_result *ret,

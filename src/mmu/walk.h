@@ -8,8 +8,11 @@
 
 #include "mmu/internal.h"
 
+#define WALK_NO_MEMORY (~0ull)
+
 struct walk_level {
 	gfn_t table_gfn;
+	gfn_t memory_gfn;      /* guest_walk_nested only: the table's in L1's memory, or WALK_NO_MEMORY */
 	gpa_t entry_gpa;
 	uint64_t entry;        /* after the A/D update; an 8-byte view of 4-byte entries is the raw 32 bits */
 	unsigned role_access;  /* AND of W, U, X down to and including this entry */
@@ -25,6 +28,7 @@ struct walk_result {
 	bool global, dirty;    /* leaf bits (dirty: D is set now, or there is none to set) */
 	bool pae_entry_from_register;
 	bool unreadable[MMU_MAX_LEVEL + 1]; /* guest_walk_pure only: nobody's RAM stands at that level */
+	unsigned lowest_read;  /* guest_walk_pure only: the last level whose entry was read; 0: none */
 };
 
 /* How the walker reaches a table page for reading or (for A/D) writing. */
@@ -53,9 +57,19 @@ bool guest_walk_slots(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t 
 /* The same through the direct stage-2 root, asking the monitor where that refuses: the two-dimensional walk of tdp. */
 bool guest_walk_tdp(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t gva, uint64_t access, struct walk_result *ret,
 		    struct mmu_guest_fault *ret_fault);
+/* A nested guest's, through the shadow of L1's nested tables: the same with another rule for what a read of a table asks of stage 2. */
+bool guest_walk_nested(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t gva, uint64_t access, struct walk_result *ret,
+		       struct mmu_guest_fault *ret_fault);
 /* As guest_walk_slots, but nothing is changed; *ret is filled as far as the walk came, also when it faults. */
 bool guest_walk_pure(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t gva, uint64_t access, struct walk_result *ret,
 		     struct mmu_guest_fault *ret_fault);
+
+/*
+ * L1's nested tables for one physical address of the nested guest: code has PFERR_W and PFERR_FETCH, and PFERR_GUEST_PAGE or
+ * PFERR_GUEST_FINAL. False: a #NPF, in *ret_fault but for its gva. The first sets A and D, the second changes nothing.
+ */
+bool nested_translate(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct walk_result *ret, struct mmu_guest_fault *ret_fault);
+bool nested_translate_pure(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct walk_result *ret, struct mmu_guest_fault *ret_fault);
 
 /* Decodes one guest entry of the regime's format without any access: used to resync shadow pages. */
 struct gpte_view {
@@ -79,15 +93,16 @@ void tlb_flush_vcpu(struct mmu_vcpu *vcpu);
 void tlb_flush_vm(struct mmu_vm *vm);
 /* Drops all entries (or, with writable_only, only write entries) whose host page is this one, in every bank of every vCPU. */
 void tlb_drop_host_page(struct mmu_vm *vm, const uint8_t *host_page, bool writable_only);
-/* Drops what may translate gva in the banks of one address space (pcid as in cr3's low 12 bits), and global entries everywhere. */
+/*
+ * Drops what may translate gva in the banks of one address space (pcid as in cr3's low 12 bits) of the ASID of who runs, and its global
+ * entries everywhere.
+ */
 void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid);
 
 /*
- * Bytes of a watched page were stored to. Translations made from it can no longer be kept across a flush. The monitor's listener calls
- * this for every store to a page with PAGE_FLAG_TABLE.
+ * Bytes of a watched page were stored to, or nobody hears of stores to it any more: translations made from it can no longer be kept across
+ * a flush. The monitor's listener calls this for every store to a page with PAGE_FLAG_TABLE.
  */
-void tlb_table_written(struct mmu_vm *vm, gpa_t gpa);
-/* Shadow: the monitor no longer hears of stores to this guest table, which has the same consequence. */
 void tlb_table_lost(struct mmu_vm *vm, gfn_t gfn);
 
 #endif

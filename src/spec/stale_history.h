@@ -12,22 +12,25 @@ struct stale_store {
 	unsigned size;
 };
 
-enum stale_cache { STALE_TLB, STALE_GLOBAL_TLB, STALE_STRUCTURES };
+enum stale_cache { STALE_TLB, STALE_GLOBAL_TLB, STALE_STRUCTURES, STALE_NESTED };
 
-/* One kind of cached information that was removed at `time`, for one PCID or all, for a range of addresses or all. */
+/* One kind of cached information that was removed at `time`, for one ASID or all, one PCID or all, a range of addresses or all. */
 struct stale_flush {
 	uint64_t time;
 	enum stale_cache cache;
+	bool every_asid;
+	uint32_t asid;
 	bool every_pcid, every_address;
 	unsigned pcid;
 	uint64_t first, last; /* the page that maps the address below, as the tables were */
 	uint64_t linear;
 };
 
-/* The registers that decided translations, and until when. The last context is the present one. */
+/* The registers that decided translations, and from when until when. The last context is the present one. */
 struct stale_context {
 	struct spec_regs regs;
-	uint64_t end;
+	struct spec_world world;
+	uint64_t begin, end;
 };
 
 struct spec_stale {
@@ -45,5 +48,8 @@ struct spec_stale {
 bool stale_same_root(const struct spec_regs *a, const struct spec_regs *b);
 /* Whether they read entries alike, apart from the root. */
 bool stale_same_format(const struct spec_regs *a, const struct spec_regs *b);
+
+/* Whether what was cached in one surrounding may be used in the other. */
+bool stale_same_tag(const struct spec_world *a, const struct spec_world *b);
 
 #endif

@@ -79,7 +79,7 @@ static void add_selector_code(struct strbuf *out, uint32_t code)
 
 static void add_event(struct strbuf *out, const struct fault_record *fault)
 {
-	strbuf_addf(out, "%s", vector_name(fault->event.vector));
+	strbuf_addf(out, "%s%s", vector_name(fault->event.vector), fault->guest_mode ? " in L2" : "");
 	if (fault->event.has_error) {
 		strbuf_addf(out, ", error %#x", fault->event.error);
 		if (fault->event.vector == VEC_PF)
@@ -113,6 +113,8 @@ static void add_frame(struct strbuf *out, const struct view_machine *machine, un
 
 static void add_chain(struct strbuf *out, const struct view_machine *machine, const struct vcpu *v)
 {
+	if (v->shutdown && v->smm && !v->fault_chain_length)
+		strbuf_addf(out, "\nno fault: what RSM found in the save area at smbase %#x is no state of this processor\n", v->smbase);
 	if (!v->shutdown || !v->fault_chain_length)
 		return;
 	strbuf_addf(out, "\nthe faults that led to the triple fault, first one first\n");
@@ -139,7 +141,8 @@ static void add_log(struct strbuf *out, const struct vcpu *v)
 		strbuf_addf(out, "%.3s", vector_name(fault->event.vector));
 		if (fault->event.has_error)
 			strbuf_addf(out, " error %#x", fault->event.error);
-		strbuf_addf(out, ", after %llu instructions\n", (ull)fault->instruction_count);
+		strbuf_addf(out, "%s, after %llu instructions\n", fault->guest_mode ? " in L2" : "",
+			    (ull)fault->instruction_count);
 	}
 }
 
@@ -231,8 +234,8 @@ static void add_head(struct strbuf *out, const struct view_machine *machine, con
 	text_wrapped(out, "", "the machine ended: %s", machine->end);
 	if (machine->reason && machine->reason[0] && strcmp(machine->reason, machine->end) != 0)
 		text_wrapped(out, "reason: ", "%.200s", machine->reason);
-	strbuf_addf(out, "vcpu %u of %u after %llu instructions, %s, cpl %u%s\n", v->index, machine->count, (ull)v->instructions,
-		    mode_name(v), v->cpl,
+	strbuf_addf(out, "vcpu %u of %u%s after %llu instructions, %s, cpl %u%s\n", v->index, machine->count,
+		    v->guest_mode ? " in the nested guest (L2)" : "", (ull)v->instructions, mode_name(v), v->cpl,
 		    v->halted ? (vcpu_rflags(v) & FLAG_IF ? ", halted" : ", halted with interrupts off") : "");
 }
 

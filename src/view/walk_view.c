@@ -260,10 +260,30 @@ static void tell_error_code(const struct walk_story *story)
 	strbuf_putc(story->out, '\n');
 }
 
+/* The guest's own tables have nothing against the access, or were not read to the end: the hypervisor's refuse. */
+static void tell_nested_fault(const struct walk_story *story)
+{
+	static const char *const names[] = {"P", "W", "U", "RSVD", "I"};
+	const struct mmu_guest_fault *fault = &story->report.fault;
+	bool table = fault->stage == STAGE_2_TABLE;
+
+	strbuf_addf(story->out, "result: #NPF, exit information 1 %#llx:", (ull)fault->code);
+	text_bits(story->out, pferr_for_guest(fault->code), names, ARRAY_LEN(names));
+	strbuf_addf(story->out, " %s\n", table ? "GUEST_PAGE" : "GUEST_FINAL");
+	text_wrapped(story->out, "why:    ", "the hypervisor's nested tables refuse %s at the guest's physical address %#llx",
+		     table ? "the read of a table entry" : "the access itself", (ull)fault->gpa);
+	text_wrapped(story->out, "rule:   ",
+		     "APM 2, \"Nested Paging\": every access counts as a user's, and the read of a table as a write.");
+}
+
 static void tell_fault(const struct walk_story *story)
 {
 	const struct walk_report *report = &story->report;
 
+	if (report->fault.stage != STAGE_1) {
+		tell_nested_fault(story);
+		return;
+	}
 	if (!report->count) {
 		text_wrapped(story->out, "result: ", "no walk: the address is not canonical, bits 63:%u are not all equal",
 			     story->regime.linear_bits - 1);
@@ -283,12 +303,14 @@ static void tell_success(const struct walk_story *story)
 {
 	const struct walk_report *report = &story->report;
 	const struct mmu_regs *regs = mmu_get_regs(story->v->mmu);
-	struct mem_slot *slot = mem_slot_find(story->v->space, regs->smm, gpa_to_gfn(report->gpa));
+	struct mem_slot *slot = mem_slot_find(story->v->space, regs->smm, gpa_to_gfn(report->backing_gpa));
 	const char *place = !slot                         ? "nobody's memory: a device, or nothing"
 			    : slot->flags & SLOT_READONLY ? "read-only memory"
 							  : "memory";
 
 	strbuf_addf(story->out, "result: guest-physical address %#llx, %s\n", (ull)report->gpa, place);
+	if (report->nested)
+		strbuf_addf(story->out, "        by the nested tables it is the hypervisor's %#llx\n", (ull)report->backing_gpa);
 	if (!report->count)
 		return;
 	struct strbuf missing;

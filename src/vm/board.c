@@ -110,6 +110,14 @@ static void fpu_error_ignored(void *opaque)
 	vcpu_ignore_fpu_error(((struct board *)opaque)->machine->cpus[0].v);
 }
 
+/* The line SMI# leads to all processors. */
+static void smi_requested(void *opaque)
+{
+	struct machine *machine = ((struct board *)opaque)->machine;
+	for (unsigned n = 0; n < machine->count; n++)
+		machine_lapic_ops.smi(&machine->cpus[n]);
+}
+
 static void debug_exit_requested(void *opaque, uint32_t value)
 {
 	machine_end(((struct board *)opaque)->machine, END_DEBUG_EXIT, value);
@@ -167,6 +175,7 @@ static bool add_ports(struct board *board)
 		{TESTDEV_IRQ_PORT, TESTDEV_IRQ_LINES, &testdev_irq_ops, &board->testdev, "testdev irq"},
 		{FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &board->fw_cfg, "fw_cfg"},
 		{PM_PORT, PM_PORTS, &pm_ops, &board->pm, "pm"},
+		{APM_PORT, APM_PORTS, &apm_ops, &board->pm, "apm"},
 		{PCI_PORT, PCI_PORTS, &pci_ops, &board->pci, "pci"},
 		{POST_PORT, 1, &post_ops, &board->post, "post"},
 		{FERR_PORT, FERR_PORTS, &ferr_ops, &board->ferr, "ferr"},
@@ -198,6 +207,7 @@ static void create_devices(struct board *board)
 	pit_init(&board->pit, clock);
 	rtc_init(&board->rtc, clock, board->machine->config.rtc_seconds);
 	pm_init(&board->pm, clock, power_off_requested, board);
+	board->pm.smi = smi_requested;
 	uart_init(&board->uart, serial_out, board);
 	vga_text_init(&board->vga, clock);
 	debugcon_init(&board->debugcon, debug_out, board);
@@ -319,6 +329,8 @@ void board_reset(struct machine *machine)
 	pic_reset(&board->pic);
 	pic_program(&board->pic, FIRMWARE_PIC_MASTER, FIRMWARE_PIC_SLAVE, FIRMWARE_PIC_MASK);
 	lapic_virtual_wire(&board->lapics[0]);
+	for (unsigned n = 0; n < machine->count; n++)
+		machine->cpus[n].v->smbase = board_smbase(machine, n);
 }
 
 void board_fpu_error(struct machine *machine, unsigned vcpu, bool raised)
@@ -361,6 +373,12 @@ void board_poll_input(struct machine *machine, bool wait)
 	}
 }
 
+/* Whether a message of this delivery mode reaches a processor that has interrupts off. */
+static bool mode_is_unmaskable(uint64_t mode)
+{
+	return mode == LAPIC_NMI || mode == LAPIC_INIT || mode == LAPIC_SMI;
+}
+
 /* Devices reach LINT0 of the boot processor through the PIC, and all processors through the I/O APIC. */
 bool board_nmi_possible(const struct machine *machine)
 {
@@ -371,12 +389,12 @@ bool board_nmi_possible(const struct machine *machine)
 		return false;
 	for (unsigned n = 0; n < machine->count; n++) {
 		uint32_t lvt = board->lapics[n].lvt[LVT_LINT0];
-		if (!(lvt & masked) && bits_get(lvt, 10, 8) == LAPIC_NMI)
+		if (!(lvt & masked) && mode_is_unmaskable(bits_get(lvt, 10, 8)))
 			return true;
 	}
 	for (unsigned n = 0; n < IOAPIC_PINS; n++) {
-		uint64_t entry = board->ioapic.entries[n], mode = bits_get(entry, 10, 8);
-		if (!(entry & masked) && (mode == LAPIC_NMI || mode == LAPIC_INIT))
+		uint64_t entry = board->ioapic.entries[n];
+		if (!(entry & masked) && mode_is_unmaskable(bits_get(entry, 10, 8)))
 			return true;
 	}
 	return false;

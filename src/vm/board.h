@@ -4,6 +4,9 @@
  *
  *   0xc0000000 and up to 4 GiB is a hole for devices; RAM beyond 3 GiB continues at 4 GiB.
  *
+ * SMRAM that is of its own (config.smram) is a slot of the address space that SMM sees. Firmware would leave each processor with an SMBASE
+ * in it and a handler there; this one's handler is RSM.
+ *
  * Functions with a struct machine * do nothing, or answer no, for a machine without a board.
  */
 #ifndef UMBRA_VM_BOARD_H
@@ -106,5 +109,7 @@ static inline gpa_t board_rsdp(const struct board *board)
 bool board_memory_create(struct machine *machine, struct err *err);
 /* The map that the guest is told. Returns the number of entries. */
 unsigned board_memory_map(const struct machine *machine, struct load_memory ret_map[BOARD_MAP_MAX]);
+/* The SMBASE that firmware would leave to a processor, after RESET. */
+uint32_t board_smbase(const struct machine *machine, unsigned cpu);
 
 #endif

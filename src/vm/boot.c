@@ -95,6 +95,7 @@ void machine_reset(struct machine *machine)
 	}
 	board_reset(machine);
 	machine->next = 0;
+	machine->broken_turn.left = 0;
 	machine->powered_off = false;
 }
 
@@ -113,6 +114,13 @@ static void prepare_mtrrs(struct vcpu *v)
 	v->mtrr_var[0] = BOARD_HOLE_GPA;
 	v->mtrr_var[1] = BITS(v->model.maxphyaddr - 1, 30) | MTRR_ENABLED;
 	v->mtrr_def_type = MTRR_ENABLED | MTRR_FIXED_ENABLED | 6;
+}
+
+/* Firmware has used the x87, and leaves it as FNINIT makes it. */
+static void prepare_x87(struct vcpu *v)
+{
+	v->fpu->fcw = FCW_INITIAL;
+	v->fpu->ftw = 0;
 }
 
 bool machine_load(struct machine *machine, const struct load_request *request, struct err *err)
@@ -137,8 +145,10 @@ bool machine_load(struct machine *machine, const struct load_request *request, s
 	if (!load_image(&full, &target, &state, err))
 		return false;
 	machine_reset(machine);
-	for (unsigned n = 0; n < machine->count; n++)
+	for (unsigned n = 0; n < machine->count; n++) {
 		prepare_mtrrs(machine->cpus[n].v);
+		prepare_x87(machine->cpus[n].v);
+	}
 	enter(machine->cpus[0].v, &state);
 	return true;
 }

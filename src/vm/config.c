@@ -28,6 +28,10 @@ bool machine_config_check(const struct machine_config *config, struct err *err)
 		return false;
 	if (!config->cpus || config->cpus > MACHINE_MAX_CPUS)
 		return err_set(err, ERR_USAGE, "cpus: %u; a machine has 1 to %u", config->cpus, MACHINE_MAX_CPUS);
+	if (config->smram != MACHINE_SMRAM_TSEG && config->smram != MACHINE_SMRAM_COMPATIBLE && config->smram != MACHINE_SMRAM_NONE)
+		return err_set(err, ERR_USAGE, "smram: kind %d does not exist", (int)config->smram);
+	if (config->board && config->smram == MACHINE_SMRAM_COMPATIBLE && config->cpus > MACHINE_SMRAM_COMPATIBLE_CPUS)
+		return err_set(err, ERR_USAGE, "smram: behind graphics memory is room for %u processors", MACHINE_SMRAM_COMPATIBLE_CPUS);
 	if (!config->time != !config->wait)
 		return err_set(err, ERR_USAGE, "clock: a clock from outside needs both time and wait");
 	if (config->mmu_mode != MMU_TDP && config->mmu_mode != MMU_SHADOW)

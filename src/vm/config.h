@@ -9,6 +9,11 @@
 #define MACHINE_MIN_MEMORY (1ull << 20)
 #define MACHINE_MAX_MEMORY (64ull << 30)
 
+/* Where SMRAM is: in a MiB that only SMM sees, behind graphics memory (for 64 processors), or in ordinary RAM at 30000h. */
+enum machine_smram { MACHINE_SMRAM_TSEG, MACHINE_SMRAM_COMPATIBLE, MACHINE_SMRAM_NONE };
+#define MACHINE_SMRAM_COMPATIBLE_SIZE 0x20000u
+#define MACHINE_SMRAM_COMPATIBLE_CPUS 64u
+
 enum machine_console { MACHINE_CONSOLE_SERIAL, MACHINE_CONSOLE_DEBUG };
 
 /* Answers of machine_config.input that are no byte. */
@@ -25,6 +30,7 @@ struct machine_config {
 	bool debug_exit;
 	bool host_fpu;            /* approximations of the host's processor */
 	bool unclaimed_exits;
+	enum machine_smram smram;
 	unsigned check_interval;
 	unsigned shadow_page_quota;
 	unsigned tlb_entries;     /* power of two; 0: default */

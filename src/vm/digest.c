@@ -1,5 +1,6 @@
 /* A digest of the whole machine: clock, memory, processors, board. cpu/digest.c and dev/digest.c know what belongs to each. */
 #include "dev/digest.h"
+#include "svm/svm.h"
 #include "vm/board.h"
 #include "vm/vm.h"
 
@@ -15,9 +16,22 @@ static void memory_digest(const struct mem_space *space, struct digest *digest)
 	}
 }
 
+/* What a nested guest adds, as a snapshot has it. */
+static void nested_digest(struct vcpu *v, struct digest *digest)
+{
+	struct pack pack;
+
+	pack_save(&pack);
+	svm_state(v, &pack);
+	digest_bytes(digest, pack.bytes, pack.length);
+	pack_finish(&pack);
+}
+
 static void cpu_digest(const struct machine_cpu *cpu, struct digest *digest)
 {
 	vcpu_digest(cpu->v, digest);
+	if (cpu->v->guest_mode)
+		nested_digest(cpu->v, digest);
 	digest_number(digest, (uint64_t)cpu->interrupt);
 	digest_number(digest, cpu->cr8);
 	if (cpu->lapic)
@@ -54,7 +68,6 @@ static void board_digest(const struct board *board, struct digest *digest)
 	testdev_digest(&board->testdev, digest);
 	DIGEST(digest, board->port92.value);
 	DIGEST(digest, board->post.code);
-	DIGEST(digest, board->input_ended);
 	DIGEST(digest, board->input_byte);
 }
 
@@ -66,6 +79,7 @@ uint64_t machine_digest(const struct machine *machine)
 	DIGEST(&digest, machine->clock.base);
 	DIGEST(&digest, machine->instructions);
 	DIGEST(&digest, machine->next);
+	DIGEST(&digest, machine->broken_turn.left);
 	for (unsigned n = 0; n < machine->count; n++)
 		cpu_digest(&machine->cpus[n], &digest);
 	if (machine->board)

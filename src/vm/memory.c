@@ -10,10 +10,13 @@
  *   1 MiB     RAM        up to 3 GiB at most
  *   4 GiB - 4 KiB        ROM with the reset vector
  *   4 GiB     RAM        the rest
+ *
+ * and, for processors in system-management mode alone, SMRAM: 128 KiB over graphics and text memory, or 1 MiB where the hole begins.
  */
 #include <string.h>
 
 #include "cpu/cpuid.h"
+#include "cpu/smm.h"
 #include "dev/acpi.h"
 #include "dev/mptable.h"
 #include "vm/board.h"
@@ -25,6 +28,7 @@
 #define ABOVE_GPA (1ull << 32)
 #define IRET_GPA 0xfff53ull /* F000:FF53, where BIOSes have theirs */
 #define IRET_VECTOR 0xf000ff53u
+#define SMRAM_SLOT 0x80000100u /* id; its own, so that it does not move when the board gets another slot */
 #define BIOS_DATA_GPA 0x400ull
 
 static uint64_t low_end(const struct machine *machine)
@@ -57,6 +61,49 @@ static bool add_slots(struct machine *machine, struct err *err)
 			return false;
 	return true;
 }
+
+/* ---- system-management RAM ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Processors have their SMBASE so far apart that each has a save area and a handler of its own: the handlers begin at multiples of the
+ * step, and the save areas lie in the upper halves of steps further up.
+ */
+#define SMBASE_STEP 0x400u
+_Static_assert((SMM_AREA_OFFSET - SMM_ENTRY_OFFSET) % SMBASE_STEP == SMBASE_STEP - SMM_AREA_SIZE, "areas lie between handlers");
+
+static gpa_t smram_gpa(const struct machine *machine)
+{
+	return machine->config.smram == MACHINE_SMRAM_COMPATIBLE ? LOW_RAM_END : BOARD_HOLE_GPA;
+}
+
+static uint64_t smram_size(const struct machine *machine)
+{
+	return machine->config.smram == MACHINE_SMRAM_COMPATIBLE ? MACHINE_SMRAM_COMPATIBLE_SIZE : 1 << 20;
+}
+
+uint32_t board_smbase(const struct machine *machine, unsigned cpu)
+{
+	_Static_assert(0x10000 + (MACHINE_MAX_CPUS - 1) * SMBASE_STEP <= 1 << 20, "all processors have room");
+	_Static_assert(0x10000 + (MACHINE_SMRAM_COMPATIBLE_CPUS - 1) * SMBASE_STEP <= MACHINE_SMRAM_COMPATIBLE_SIZE, "and these here");
+	if (machine->config.smram == MACHINE_SMRAM_NONE)
+		return SMM_BASE_RESET;
+	return (uint32_t)smram_gpa(machine) + cpu * SMBASE_STEP;
+}
+
+static bool add_smram(struct machine *machine, struct err *err)
+{
+	static const uint8_t rsm[] = {0x0f, 0xaa};
+	if (machine->config.smram == MACHINE_SMRAM_NONE)
+		return true;
+	if (!mem_slot_add(&machine->space, 1, SMRAM_SLOT, smram_gpa(machine), smram_size(machine), NULL, 0, err))
+		return false;
+	for (unsigned n = 0; n < machine->count; n++)
+		if (!mem_write(&machine->space, 1, board_smbase(machine, n) + SMM_ENTRY_OFFSET, rsm, sizeof(rsm)))
+			return err_set(err, ERR_INTERNAL, "machine: the SMM handler cannot be written");
+	return true;
+}
+
+/* ---- what firmware leaves behind ---------------------------------------------------------------------------------------- */
 
 static bool firmware_write(void *opaque, gpa_t gpa, const void *bytes, size_t length)
 {
@@ -141,7 +188,7 @@ static bool write_screen(struct mem_space *space)
 
 bool board_memory_create(struct machine *machine, struct err *err)
 {
-	if (!add_slots(machine, err))
+	if (!add_slots(machine, err) || !add_smram(machine, err))
 		return false;
 	rtc_set_memory(&machine->board->rtc, low_end(machine), above_size(machine));
 	if (!write_bios_data(&machine->space) || !write_code(&machine->space) || !write_screen(&machine->space) || !write_tables(machine))

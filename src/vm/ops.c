@@ -198,13 +198,13 @@ static void nmi(void *opaque)
 	machine_wake(cpu);
 }
 
-/* A processor that is not running takes INIT at once, so that the start-up IPI that follows finds it waiting. */
+/* A processor that is not running takes INIT at once, so that the start-up IPI that follows finds it waiting. In SMM it is held. */
 static void init(void *opaque)
 {
 	struct machine_cpu *cpu = opaque;
 
 	lapic_receive_init(cpu->lapic);
-	if (cpu->machine->running == cpu)
+	if (cpu->machine->running == cpu || cpu->v->smm)
 		cpu->v->init_pending = true;
 	else
 		vcpu_reset(cpu->v, true);
@@ -223,7 +223,9 @@ static void sipi(void *opaque, uint8_t vector)
 
 static void smi(void *opaque)
 {
-	/* There is no system-management mode: an SMI finds no handler and changes nothing. */
+	struct machine_cpu *cpu = opaque;
+	vcpu_raise_smi(cpu->v);
+	machine_wake(cpu);
 }
 
 static uint64_t tsc_offset(void *opaque)

@@ -30,7 +30,7 @@ struct run {
 	uint64_t instructions_end;
 	uint64_t activity;                  /* instructions, and the weight of idle jumps */
 	uint64_t expired_check, input_check;/* activity at which to look next */
-	uint64_t checkpoint;                /* machine->instructions at which the client is to be called */
+	uint64_t checkpoint, save;          /* machine->instructions at which the client is to be called */
 	unsigned idle_jumps;                /* since somebody had work */
 	struct machine_cpu *cpu;            /* machine_run_cpu: the only one that runs */
 };
@@ -91,6 +91,8 @@ void machine_wake(struct machine_cpu *cpu)
 	struct machine *machine = cpu->machine;
 	if (machine->running == cpu)
 		vcpu_kick(cpu->v);
+	else if (!machine->running && machine->broken_turn.left > RUN_TURN_MAX && machine->broken_turn.vcpu != cpu->v->index)
+		machine->broken_turn.left = 0; /* the rest of such a turn is not the client's to wait for */
 	else if (machine->running && machine->turn_end - machine->clock.base > RUN_TURN_MAX * ticks_per_instruction(machine))
 		machine_cut_turn(machine); /* a long turn was given because nobody else had work */
 }
@@ -131,32 +133,53 @@ static void pass_pause(struct machine *machine)
 	machine->clock.base = deadline > machine->clock.base ? MIN(until, deadline) : machine->clock.base;
 }
 
-/* One turn, with what follows from it: the clock, timers, the deadline timer of a guest that wrote its TSC. */
-static void take_turn(struct machine *machine, struct machine_cpu *cpu, int64_t budget)
+/* Whether nothing but a limit, or a call of machine_stop(), ended the turn. */
+static bool was_broken_off(const struct machine *machine, const struct machine_cpu *cpu, uint64_t retired, uint64_t planned)
+{
+	bool over = machine->turn_cut || machine->ended || retired >= planned;
+	return !over && (cpu->exit == RUN_STOPPED || (cpu->exit == RUN_BUDGET && !cpu->v->pause_requested));
+}
+
+/* What follows from a turn that is over: timers, the deadline timer of a guest that wrote its TSC. */
+static void settle_turn(struct machine *machine, struct machine_cpu *cpu)
+{
+	if (cpu->exit == RUN_BUDGET && cpu->v->pause_requested)
+		pass_pause(machine);
+	if (cpu->lapic && cpu->tsc_offset != cpu->v->tsc_offset) {
+		cpu->tsc_offset = cpu->v->tsc_offset;
+		lapic_tsc_changed(cpu->lapic);
+	}
+	clock_run_due(&machine->clock);
+}
+
+/* One turn of `planned` instructions, of which at most `budget` now. */
+static void take_turn(struct machine *machine, struct machine_cpu *cpu, uint64_t planned, uint64_t budget)
 {
 	struct vcpu *v = cpu->v;
-	uint64_t before = v->instructions;
+	uint64_t before = v->instructions, began = machine->broken_turn.left ? machine->broken_turn.began : machine->instructions;
 
 	machine->running = cpu;
-	machine->turn_end = machine->clock.base + (uint64_t)budget * ticks_per_instruction(machine);
+	machine->turn_end = machine->clock.base + planned * ticks_per_instruction(machine);
 	machine->turn_cut = false;
+	machine->broken_turn.left = 0;
 	machine->clock.elapsed = time_is_outside(machine) ? outside_elapsed : turn_elapsed;
-	cpu->exit = vcpu_run(v, budget);
+	cpu->exit = vcpu_run(v, (int64_t)budget);
 	machine->clock.elapsed = NULL;
-	advance(machine, v->instructions - before);
-	machine->instructions += v->instructions - before;
+	uint64_t retired = v->instructions - before;
+	advance(machine, retired);
+	machine->instructions += retired;
 	if (cpu->exit == RUN_SHUTDOWN && !cpu->v->init_pending)
 		machine_end(machine, END_TRIPLE_FAULT, 0);
 	machine->end.vcpu = v->index;
 	machine->running = NULL;
-	if (cpu->exit == RUN_BUDGET && v->pause_requested)
-		pass_pause(machine);
 	cpu->answer_wanted = cpu->exit == RUN_IO || cpu->exit == RUN_MMIO;
-	if (cpu->lapic && cpu->tsc_offset != v->tsc_offset) {
-		cpu->tsc_offset = v->tsc_offset;
-		lapic_tsc_changed(cpu->lapic);
+	if (was_broken_off(machine, cpu, retired, planned)) {
+		machine->broken_turn.vcpu = v->index;
+		machine->broken_turn.left = planned - retired;
+		machine->broken_turn.began = began;
+	} else {
+		settle_turn(machine, cpu);
 	}
-	clock_run_due(&machine->clock);
 }
 
 static bool was_stopped(struct machine *machine)
@@ -237,18 +260,31 @@ static void idle(struct machine *machine, struct run *run)
 	}
 }
 
-static void set_checkpoint(const struct machine *machine, struct run *run)
+/* The next multiple of the interval; UINT64_MAX: never. */
+static uint64_t next_call(uint64_t instructions, uint64_t interval)
 {
-	uint64_t interval = run->limits->checkpoint_interval;
-	run->checkpoint = interval ? machine->instructions - machine->instructions % interval + interval : UINT64_MAX;
+	return interval ? instructions - instructions % interval + interval : UINT64_MAX;
+}
+
+/* What became due in a turn that was broken off is called when that turn is over. */
+static void set_calls(const struct machine *machine, struct run *run)
+{
+	uint64_t instructions = machine->broken_turn.left ? machine->broken_turn.began : machine->instructions;
+
+	run->checkpoint = next_call(instructions, run->limits->checkpoint_interval);
+	run->save = next_call(instructions, run->limits->save_interval);
 }
 
 /* What the client wants to be asked now and then. False: the run is out of time. */
 static bool look_outside(struct machine *machine, struct run *run)
 {
 	if (machine->instructions >= run->checkpoint) {
-		set_checkpoint(machine, run);
+		run->checkpoint = next_call(machine->instructions, run->limits->checkpoint_interval);
 		run->limits->checkpoint(run->limits->opaque);
+	}
+	if (machine->instructions >= run->save) {
+		run->save = next_call(machine->instructions, run->limits->save_interval);
+		run->limits->save(run->limits->opaque);
 	}
 	if (run->activity >= run->input_check) {
 		run->input_check = run->activity + INPUT_INTERVAL;
@@ -261,14 +297,11 @@ static bool look_outside(struct machine *machine, struct run *run)
 	return machine->instructions < run->instructions_end;
 }
 
-static void give_turn(struct machine *machine, struct run *run, struct machine_cpu *cpu, bool several)
+static void give_turn(struct machine *machine, struct run *run, struct machine_cpu *cpu, uint64_t planned)
 {
-	uint64_t before = machine->instructions, left = run->instructions_end - before;
-	int64_t budget = several ? RUN_TURN_MAX : LONE_TURN_MAX;
+	uint64_t before = machine->instructions;
 
-	if (left < (uint64_t)budget)
-		budget = (int64_t)left;
-	take_turn(machine, cpu, until_deadline(machine, budget));
+	take_turn(machine, cpu, planned, MIN(planned, run->instructions_end - before));
 	run->activity += machine->instructions - before;
 	run->idle_jumps = 0;
 	if (cpu->exit == RUN_IO || cpu->exit == RUN_MMIO || cpu->exit == RUN_MEMORY_FAULT)
@@ -277,24 +310,39 @@ static void give_turn(struct machine *machine, struct run *run, struct machine_c
 		machine->end.exit_status = ERR_INTERNAL;
 }
 
-static void run_loop(struct machine *machine, struct run *run)
+/* The rest of a turn that was broken off. False: the limit is reached. */
+static bool finish_turn(struct machine *machine, struct run *run)
+{
+	if (machine->instructions >= run->instructions_end)
+		return false;
+	give_turn(machine, run, &machine->cpus[machine->broken_turn.vcpu], machine->broken_turn.left);
+	return true;
+}
+
+static void next_turn(struct machine *machine, struct run *run)
 {
 	bool several;
+	struct machine_cpu *cpu = choose(machine, &several);
 
+	if (cpu)
+		give_turn(machine, run, cpu, (uint64_t)until_deadline(machine, several ? RUN_TURN_MAX : LONE_TURN_MAX));
+	else
+		idle(machine, run);
+}
+
+static void run_loop(struct machine *machine, struct run *run)
+{
 	while (!machine->ended) {
 		if (was_stopped(machine)) {
 			machine_end(machine, END_STOPPED, 0);
-			break;
-		}
-		if (!look_outside(machine, run)) {
+		} else if (machine->broken_turn.left) {
+			if (!finish_turn(machine, run))
+				machine_end(machine, END_TIMEOUT, 0);
+		} else if (look_outside(machine, run)) {
+			next_turn(machine, run);
+		} else {
 			machine_end(machine, END_TIMEOUT, 0);
-			break;
 		}
-		struct machine_cpu *cpu = choose(machine, &several);
-		if (cpu)
-			give_turn(machine, run, cpu, several);
-		else
-			idle(machine, run);
 	}
 }
 
@@ -344,7 +392,7 @@ void machine_run(struct machine *machine, const struct machine_limits *limits)
 	if (stays_ended(machine))
 		return;
 	run.expired_check = EXPIRED_INTERVAL;
-	set_checkpoint(machine, &run);
+	set_calls(machine, &run);
 	run_guarded(machine, &run, run_loop);
 }
 
@@ -360,8 +408,10 @@ static void run_alone(struct machine *machine, struct run *run)
 		cpu->exit = RUN_BUDGET;
 		if (machine->instructions >= run->instructions_end)
 			return;
-		int64_t budget = (int64_t)MIN(run->instructions_end - machine->instructions, (uint64_t)LONE_TURN_MAX);
-		take_turn(machine, cpu, until_deadline(machine, budget));
+		uint64_t budget = MIN(run->instructions_end - machine->instructions, (uint64_t)LONE_TURN_MAX);
+		budget = (uint64_t)until_deadline(machine, (int64_t)budget);
+		take_turn(machine, cpu, budget, budget);
+		machine->broken_turn.left = 0;
 		bool goes_on = cpu->exit == RUN_STOPPED || (cpu->exit == RUN_BUDGET && !cpu->v->pause_requested);
 		if (!goes_on || machine->ended)
 			return;

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "cpu/block.h"
+#include "svm/svm.h"
 #include "vm/board.h"
 
 static void clock_rearmed(void *opaque)
@@ -49,6 +50,8 @@ static bool cpus_create(struct machine *machine)
 		if (!cpu->v)
 			return false;
 		machine->count++;
+		if (!svm_attach(cpu->v))
+			return false;
 	}
 	return true;
 }
@@ -99,8 +102,10 @@ struct machine *machine_create(const struct machine_config *config, struct err *
 static void parts_destroy(struct machine *machine)
 {
 	board_destroy(machine);
-	for (unsigned n = 0; n < machine->count; n++)
+	for (unsigned n = 0; n < machine->count; n++) {
+		svm_detach(machine->cpus[n].v);
 		vcpu_destroy(machine->cpus[n].v);
+	}
 	mem_free(machine->cpus);
 	if (machine->blocks)
 		block_cache_destroy(machine->blocks);

@@ -65,6 +65,11 @@ struct machine {
 	uint64_t turn_end;               /* tick at which the running turn is to end */
 	uint64_t outside_origin;         /* with a clock from outside: its ticks when the machine's clock was zero */
 	bool turn_cut;                   /* the turn was told to end at once */
+	/*
+	 * A turn that a limit (or machine_stop()) broke off: it is given to its end before the next one, so that a run in pieces is the run
+	 * in one piece. left 0: there is none. began: the machine's instructions when it was given.
+	 */
+	struct { unsigned vcpu; uint64_t left, began; } broken_turn;
 	uint64_t instructions;           /* retired by all */
 	volatile int stop;               /* machine_stop() was called */
 	bool ended;                      /* end tells of this run */
@@ -85,11 +90,17 @@ struct machine_limits {
 	/* Both or none: called between turns, once after each so many instructions of the machine. Turns are as without it. */
 	uint64_t checkpoint_interval;
 	void (*checkpoint)(void *opaque);
+	/* Likewise, called after the other one where both are due: for snapshots. */
+	uint64_t save_interval;
+	void (*save)(void *opaque);
 };
 
 /* Runs all processors until machine->end says why not any longer. */
 void machine_run(struct machine *machine, const struct machine_limits *limits);
-/* Runs one processor for at most so many instructions (0: unlimited). machine->ended tells whether the machine ended meanwhile. */
+/*
+ * Runs one processor, whatever turn of another was broken off, for at most so many instructions (0: unlimited). machine->ended tells
+ * whether the machine ended meanwhile.
+ */
 enum run_exit machine_run_cpu(struct machine *machine, unsigned index, uint64_t instructions);
 /* A digest of everything that the guest could ever come to see (digest.c): clock, memory, processors, devices. Between turns. */
 uint64_t machine_digest(const struct machine *machine);

@@ -20,6 +20,7 @@
 #include "arch/pte.h"
 #include "mmu/mmu.h"
 #include "base/bug.h"
+#include "random.h"
 #include "spec/stale.h"
 #include "spec/walk.h"
 
@@ -90,24 +91,6 @@ struct run {
 	bool dirty;              /* something changed that only a flush makes visible */
 	char why[400];
 };
-
-/* ---- randomness ----------------------------------------------------------------------------------------------------------------- */
-
-static uint64_t draw(uint64_t *state)
-{
-	*state += 0x9e3779b97f4a7c15ull;
-	return hash_mix(*state);
-}
-
-static unsigned below(uint64_t *state, unsigned limit)
-{
-	return (unsigned)(draw(state) % limit);
-}
-
-static bool chance(uint64_t *state, unsigned percent)
-{
-	return below(state, 100) < percent;
-}
 
 /* ---- memory --------------------------------------------------------------------------------------------------------------------- */
 

@@ -54,6 +54,8 @@ static void registers(struct setting *s, enum mode mode, unsigned bits, const st
 	s->small = mode < MODE_PAE;
 	s->walk.cpu_role = role_for_cpu(&snapshot);
 	regime_from_role(s->walk.cpu_role, cpuid, &s->walk.regime);
+	s->walk.root = regs.cr3;
+	s->walk.latched = true;
 	s->m->vcpu->regs = regs;
 	s->m->vcpu->regs.pdpte[1] = PD | PTE_P;
 	s->spec = (struct spec_regs){

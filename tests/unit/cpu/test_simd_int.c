@@ -126,7 +126,7 @@ static void expect_fault(struct bench *bench, const uint8_t *code, unsigned leng
 	memset(&before, 0x5a, sizeof(before));
 	before.rflags = FLAG_CF | FLAG_ZF;
 	assert_true(bench_decode(bench, code, length));
-	insn_handler *handlers[] = {block_plain_handler(&bench->block->insns[0]), fast_simd_int(&bench->block->insns[0])};
+	insn_handler *handlers[] = {block_plain_handler(bench->f->v, &bench->block->insns[0]), fast_simd_int(&bench->block->insns[0])};
 	for (unsigned n = 0; n < ARRAY_LEN(handlers) && handlers[n]; n++) {
 		bench->f->v->fault = (struct event){0};
 		assert_false(guest_execute(bench, handlers[n], &before, &after));
@@ -147,7 +147,7 @@ static void test_alignment(void **state)
 	bench_create(&bench);
 	bench.f->v->gpr[REG_RDI] = FIXTURE_DATA; /* so that the TLB knows the page, and it is the address that fast handlers object to */
 	assert_true(bench_decode(&bench, (const uint8_t[]){0x66, 0x0f, 0xfc, 0x0f}, 4));
-	assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+	assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	bench.f->v->gpr[REG_RDI] = FIXTURE_DATA + 8;
 	EXPECT_FAULT(&bench, VEC_GP, 0x66, 0x0f, 0xfc, 0x0f);
 	EXPECT_FAULT(&bench, VEC_GP, 0x66, 0x0f, 0x38, 0x17, 0x0f);
@@ -155,7 +155,7 @@ static void test_alignment(void **state)
 	bench.f->v->gpr[REG_RDI] = FIXTURE_DATA + 1;
 	for (unsigned n = 0; n < ARRAY_LEN(lengths); n++) {
 		assert_true(bench_decode(&bench, indifferent[n], lengths[n]));
-		assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+		assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	}
 	bench_destroy(&bench);
 }
@@ -209,7 +209,7 @@ static void test_mmx_state(void **state)
 	before.mmx[1] = 1;
 	before.mmx[2] = 2;
 	assert_true(bench_decode(&bench, (const uint8_t[]){0x0f, 0xfc, 0xca}, 3));
-	assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+	assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	assert_int_equal(fpu->fsw, FSW_C0);
 	assert_int_equal(fpu->ftw, 0xff);
 	assert_int_equal(after.mmx[1], 3);
@@ -256,23 +256,23 @@ static void test_32bit_code(void **state)
 	before.vector[1][4] = 1; /* of the low quadword */
 	before.vector[2][0] = 4;
 	assert_true(bench_decode(&bench, (const uint8_t[]){0xc4, 0xe2, 0xf1, 0x47, 0xca}, 5));
-	assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+	assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	assert_int_equal(after.vector[1][4], 16);
 	assert_true(bench_decode(&bench, (const uint8_t[]){0xc4, 0xe2, 0x71, 0x47, 0xca}, 5));
-	assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+	assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	assert_int_equal(after.vector[1][4], 1);
 	assert_false(bench_decode(&bench, (const uint8_t[]){0xc4, 0xe2, 0xf1, 0x46, 0xca}, 5));
 	assert_false(bench_decode(&bench, (const uint8_t[]){0xc4, 0xe3, 0xf1, 0x4c, 0xca, 0x20}, 6));
 
 	before.rax = before.rdx = 0x500000003ull; /* 3, or as many as there are */
 	assert_true(bench_decode(&bench, (const uint8_t[]){0xc4, 0xe3, 0xf9, 0x61, 0xca, 0x40}, 6));
-	assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+	assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	assert_int_equal(after.rcx, 2);
 	assert_int_equal(after.rflags, FLAG_CF | FLAG_ZF | FLAG_SF);
 
 	before = (struct state){.vector = {[2] = {7}, [3] = {0x80}}};
 	assert_true(bench_decode(&bench, (const uint8_t[]){0xc4, 0xe3, 0x71, 0x4c, 0xca, 0xb0}, 6));
-	assert_true(guest_execute(&bench, block_plain_handler(&bench.block->insns[0]), &before, &after));
+	assert_true(guest_execute(&bench, block_plain_handler(bench.f->v, &bench.block->insns[0]), &before, &after));
 	assert_int_equal(after.vector[1][0], 7);
 	bench_destroy(&bench);
 }
@@ -498,7 +498,7 @@ static void compare_with_host(struct bench *bench, const uint8_t *code, unsigned
 {
 	struct state before, host, guest;
 	struct insn *i = &bench->block->insns[0];
-	struct { const char *name; insn_handler *handler; } runs[] = {{"plain", block_plain_handler(i)}, {"fast", fast_simd_int(i)}};
+	struct { const char *name; insn_handler *handler; } runs[] = {{"plain", block_plain_handler(bench->f->v, i)}, {"fast", fast_simd_int(i)}};
 	uint8_t memory[32];
 	random_state(bench, &before, memory);
 	memcpy(bench->host_page + offset, memory, MIN(32, PAGE_SIZE - offset));

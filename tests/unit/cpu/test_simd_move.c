@@ -362,7 +362,7 @@ static bool compare_one(struct runner *r, const struct insn_row_info *row, uint8
 	if (row->op == OP_MASKMOVQ && host.fault != NO_FAULT)
 		host.fx = in.fx; /* AMD's processors have left the x87 state for that of MMX before they see the fault */
 	insn_handler *fast = fast_simd_move(&r->block->insns[0]);
-	return agrees(r, "plain", block_plain_handler(&r->block->insns[0]), before, &code, &in, &host) &&
+	return agrees(r, "plain", block_plain_handler(r->f->v, &r->block->insns[0]), before, &code, &in, &host) &&
 	       (!fast || agrees(r, "short", fast, before, &code, &in, &host));
 }
 
@@ -406,7 +406,7 @@ static unsigned run_both(struct runner *r, const uint8_t *bytes, unsigned length
 	struct image copy = *image;
 	decode(r, bytes, length);
 	insn_handler *fast = r->env.mode == INSN_MODE_64 ? fast_simd_move(&r->block->insns[0]) : NULL;
-	guest_run(r, block_plain_handler(&r->block->insns[0]), image);
+	guest_run(r, block_plain_handler(r->f->v, &r->block->insns[0]), image);
 	if (fast) {
 		guest_run(r, fast, &copy);
 		assert_true(same(image, &copy));

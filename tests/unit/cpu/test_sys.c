@@ -201,8 +201,11 @@ static void turns_end(void **state)
 {
 	struct guest g;
 	guest_start(&g, GUEST_LONG);
-	assert_int_equal(RUN(&g, 100, 0xf3, 0x90, 0x90, 0x90), RUN_BUDGET);
-	assert_int_equal(g.v->rip, CODE + 2);
+	/* pause; pause; jmp to the second: only who comes by the same one again waits. */
+	uint64_t before = g.v->instructions;
+	assert_int_equal(RUN(&g, 100, 0xf3, 0x90, 0xf3, 0x90, 0xeb, 0xfc), RUN_BUDGET);
+	assert_int_equal(g.v->rip, CODE + 4);
+	assert_int_equal(g.v->instructions - before, 4);
 	assert_int_equal(RUN(&g, 100, 0xf4), RUN_HALT);
 	assert_int_equal(g.v->rip, CODE + 1);
 	set_privilege(&g, 3);

@@ -10,15 +10,15 @@
 
 static uint8_t bytes[8192];
 
-static struct aml begin(uint32_t capacity)
+static struct bytes begin(uint32_t capacity)
 {
 	memset(bytes, 0xee, sizeof(bytes));
-	return (struct aml){.bytes = bytes, .capacity = capacity};
+	return (struct bytes){.at = bytes, .capacity = capacity};
 }
 
 static void test_names(void **state)
 {
-	struct aml aml = begin(100);
+	struct bytes aml = begin(100);
 	aml_name_integer(&aml, "_UID", 0);
 	aml_name_integer(&aml, "_UID", 1);
 	aml_name_integer(&aml, "_UID", 0xff);
@@ -33,7 +33,7 @@ static void test_names(void **state)
 
 static void test_blocks(void **state)
 {
-	struct aml aml = begin(200);
+	struct bytes aml = begin(200);
 	struct aml_block scope = aml_scope(&aml, "_SB_"), device = aml_device(&aml, "COM1");
 	struct aml_block resources = aml_resources(&aml, "_CRS");
 	aml_io(&aml, 0x3f8, 8);
@@ -51,7 +51,7 @@ static void test_blocks(void **state)
 static void test_no_room(void **state)
 {
 	const struct dsdt_config config = {.pci_memory = 0xc0000000, .pci_memory_end = 0xfec00000, .hpet_gpa = 0xfed00000};
-	struct aml aml = begin(sizeof(bytes));
+	struct bytes aml = begin(sizeof(bytes));
 	dsdt_build(&aml, &config);
 	assert_false(aml.overflow);
 	uint32_t whole = aml.used;
@@ -66,7 +66,7 @@ static void test_no_room(void **state)
 
 static void test_block_too_long(void **state)
 {
-	struct aml aml = begin(sizeof(bytes));
+	struct bytes aml = begin(sizeof(bytes));
 	struct aml_block block = aml_scope(&aml, "_SB_");
 	for (unsigned n = 0; n < 700; n++)
 		aml_name_integer(&aml, "AAAA", 0);

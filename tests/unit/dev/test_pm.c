@@ -80,9 +80,31 @@ static void test_button(void **state)
 	assert_int_equal(pm_ops.read(&pm, 2, 2), 0);
 }
 
+/* A write of the control byte is an SMI; both bytes stay to be read. */
+static void test_apm(void **state)
+{
+	struct clock clock;
+	struct pm pm;
+	unsigned smis = 0;
+	clock_init(&clock);
+	pm_init(&pm, &clock, NULL, &smis);
+	apm_ops.write(&pm, 0, 1, 0x12); /* nobody listens */
+	pm.smi = count;
+	apm_ops.write(&pm, 1, 1, 0x34);
+	assert_int_equal(smis, 0);
+	apm_ops.write(&pm, 0, 1, 0x56);
+	assert_int_equal(smis, 1);
+	assert_int_equal(apm_ops.read(&pm, 0, 2), 0x3456);
+	apm_ops.write(&pm, 0, 2, 0xa1a2);
+	assert_int_equal(smis, 2);
+	assert_int_equal(apm_ops.read(&pm, 1, 1), 0xa1);
+	pm_reset(&pm);
+	assert_int_equal(apm_ops.read(&pm, 0, 2), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_power_off), cmocka_unit_test(test_timer),
-					    cmocka_unit_test(test_button) };
+					    cmocka_unit_test(test_button), cmocka_unit_test(test_apm) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -461,12 +461,13 @@ static void test_0f_01(void **state)
 		unsigned op;
 	} exact[] = {
 		{"0f 01 c1", OP_VMCALL}, {"0f 01 d0", OP_XGETBV}, {"0f 01 d1", OP_XSETBV}, {"0f 01 c8", OP_MONITOR}, {"0f 01 c9", OP_MWAIT}, {"0f 01 ca", OP_CLAC}, {"0f 01 cb", OP_STAC},
-		{"0f 01 d9", OP_VMMCALL}, {"0f 01 ee", OP_RDPKRU}, {"0f 01 ef", OP_WRPKRU}, {"0f 01 f8", OP_SWAPGS},
+		{"0f 01 d8", OP_VMRUN}, {"0f 01 da", OP_VMLOAD}, {"0f 01 db", OP_VMSAVE}, {"0f 01 dc", OP_STGI}, {"0f 01 dd", OP_CLGI},
+		{"0f 01 df", OP_INVLPGA}, {"0f 01 d9", OP_VMMCALL}, {"0f 01 ee", OP_RDPKRU}, {"0f 01 ef", OP_WRPKRU}, {"0f 01 f8", OP_SWAPGS},
 		{"0f 01 f9", OP_RDTSCP}, {"0f 01 fc", OP_CLZERO}, {"0f 01 e0", OP_SMSW}, {"0f 01 f0", OP_LMSW}, {"0f 01 38", OP_INVLPG},
 		{"0f 01 00", OP_SGDT}, {"0f 01 08", OP_SIDT}, {"0f 01 10", OP_LGDT}, {"0f 01 18", OP_LIDT},
 	};
 	static const char *const undefined[] = {
-		"0f 01 c0", "0f 01 c2", "0f 01 cc", "0f 01 cf", "66 0f 01 d0", "0f 01 d2", "0f 01 d8", "0f 01 da", "0f 01 e8", "0f 01 ed", "0f 01 fa",
+		"0f 01 c0", "0f 01 c2", "0f 01 cc", "0f 01 cf", "66 0f 01 d0", "0f 01 d2", "0f 01 de", "0f 01 e8", "0f 01 ed", "0f 01 fa",
 		"0f 01 fd", "0f 01 fe", "0f 01 ff", "0f 01 28", "66 0f 01 ca", "f3 0f 01 ee",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(exact); i++)

@@ -334,6 +334,166 @@ static void test_partial_stores(void **state)
 	assert_true(may_reach(bench, 0xbabc));
 }
 
+/* ---- ASIDs and nested paging ---------------------------------------------------------------------------------------------------- */
+
+/* Into a guest with this ASID; nested: with tables at 5000h whose page table at 8000h maps each page below 10000h to itself. */
+static struct spec_world world_of(uint32_t asid, bool nested)
+{
+	struct spec_world world = { .asid = asid, .nested = nested };
+	if (nested) {
+		world.host = fake_regs(SPEC_PAGING_4LEVEL);
+		world.host.cr3 = 0x5000;
+	}
+	return world;
+}
+
+static void enter(struct bench *bench, uint32_t asid, bool nested)
+{
+	struct spec_world world = world_of(asid, nested);
+	assert_true(spec_stale_switch(bench->stale, &bench->regs, &world));
+}
+
+static void lay_nested(struct bench *bench)
+{
+	static const uint64_t tables[] = { 0x5000, 0x6000, 0x7000, 0x8000 };
+	for (unsigned i = 0; i < 3; i++)
+		fake_write(&bench->ram, tables[i], 8, tables[i + 1] | RIGHTS | PTE_A | PTE_D);
+	for (unsigned page = 0; page < 16; page++)
+		fake_write(&bench->ram, 0x8000 + 8 * page, 8, page << 12 | RIGHTS | PTE_A | PTE_D);
+}
+
+static void test_asids(void **state)
+{
+	struct bench *bench = *state;
+	enter(bench, 1, false);
+	store(bench, PTE, LEAF_NEW);
+	assert_true(may_reach(bench, OLD));
+	enter(bench, 2, false);
+	assert_false(may_reach(bench, OLD)); /* nothing was cached here while it was current */
+	enter(bench, 0, false);
+	assert_true(may_reach(bench, OLD));
+	assert_true(spec_stale_invlpg(bench->stale, LINEAR));
+	assert_false(may_reach(bench, OLD));
+	enter(bench, 1, false);
+	assert_true(may_reach(bench, OLD)); /* INVLPG is its own ASID's */
+	assert_true(spec_stale_flush_asid(bench->stale, 2, false));
+	assert_true(may_reach(bench, OLD));
+	assert_true(spec_stale_flush_asid(bench->stale, 1, false));
+	assert_false(may_reach(bench, OLD));
+}
+
+static void test_invlpga(void **state)
+{
+	struct bench *bench = *state;
+	enter(bench, 1, false);
+	move_cr3(bench, 0x1002, true);
+	store(bench, PTE, LEAF_NEW | PTE_G);
+	store(bench, PTE, LEAF_OLD & ~PTE_W);
+	assert_true(may_reach(bench, NEW));
+	assert_true(spec_stale_invlpga(bench->stale, LINEAR, 0));
+	assert_true(spec_stale_invlpga(bench->stale, LINEAR + 0x1000, 1));
+	assert_true(may_reach(bench, NEW));
+	enter(bench, 0, false);
+	assert_true(spec_stale_invlpga(bench->stale, LINEAR, 1));
+	enter(bench, 1, false);
+	assert_false(may_reach(bench, NEW));
+	move_cr3(bench, 0x1001, true); /* whatever the PCID */
+	assert_false(may_reach(bench, NEW));
+}
+
+static void test_tlb_control_keeps_globals(void **state)
+{
+	struct bench *bench = *state;
+	enter(bench, 1, false);
+	store(bench, PTE, LEAF_NEW | PTE_G);
+	store(bench, PTE, LEAF_OLD & ~PTE_W);
+	assert_true(spec_stale_flush_asid(bench->stale, 1, true));
+	assert_true(may_reach(bench, NEW));
+	assert_false(may_reach(bench, OLD) && !may_reach(bench, NEW));
+	assert_true(spec_stale_flush_all(bench->stale));
+	assert_false(may_reach(bench, NEW));
+}
+
+static void test_nested_tables(void **state)
+{
+	struct bench *bench = *state;
+	lay_nested(bench);
+	enter(bench, 1, true);
+	assert_true(may_reach(bench, OLD) && !may_reach(bench, NEW));
+	/* The page is moved by L1: only a flush of the ASID ends it, for what is cached of nested tables has no guest address. */
+	store(bench, 0x8000 + 8 * 9, 0xa000 | RIGHTS | PTE_A | PTE_D);
+	assert_true(may_reach(bench, OLD) && may_reach(bench, NEW));
+	assert_true(spec_stale_invlpg(bench->stale, LINEAR));
+	assert_true(spec_stale_invlpga(bench->stale, LINEAR, 1));
+	assert_true(may_reach(bench, OLD));
+	assert_true(spec_stale_flush_asid(bench->stale, 1, false));
+	assert_true(!may_reach(bench, OLD) && may_reach(bench, NEW));
+	/* So for the pages of the guest's own tables. */
+	memcpy(bench->ram.bytes + 0xb000, bench->ram.bytes + 0x4000, 0x1000);
+	fake_write(&bench->ram, 0xb000 + PTE % 0x1000, 8, 0xc000 | RIGHTS | PTE_A);
+	store(bench, 0x8000 + 8 * 4, 0xb000 | RIGHTS | PTE_A | PTE_D);
+	assert_true(may_reach(bench, NEW) && may_reach(bench, 0xcabc));
+	assert_true(spec_stale_flush_all(bench->stale));
+	assert_true(!may_reach(bench, NEW) && may_reach(bench, 0xcabc));
+}
+
+static bool may_npf(struct bench *bench, const struct spec_access *access, uint64_t code, uint64_t ngpa)
+{
+	struct spec_observation seen = { .fault = true, .code = code, .gpa = ngpa };
+	return spec_access_allowed(bench->stale, LINEAR, access, &seen);
+}
+
+static void test_nested_faults(void **state)
+{
+	struct bench *bench = *state;
+	lay_nested(bench);
+	enter(bench, 1, true);
+	assert_false(may_npf(bench, &user_read, PFERR_U | PFERR_GUEST_FINAL, OLD));
+	store(bench, 0x8000 + 8 * 9, 0);
+	assert_true(may_reach(bench, OLD));
+	assert_true(may_npf(bench, &user_read, PFERR_U | PFERR_GUEST_FINAL, OLD));
+	assert_false(may_npf(bench, &user_read, PFERR_U | PFERR_GUEST_FINAL, NEW));
+	assert_false(may_npf(bench, &user_read, PFERR_U | PFERR_GUEST_PAGE, OLD));
+	assert_false(may_fault(bench, &user_read, PFERR_U));
+	store(bench, 0x8000 + 8 * 3, 0x3000 | PTE_P | PTE_U | PTE_A | PTE_D);
+	assert_true(may_npf(bench, &user_read, PFERR_P | PFERR_W | PFERR_U | PFERR_GUEST_PAGE, PDE));
+	assert_true(spec_stale_flush_asid(bench->stale, 1, false));
+	assert_false(may_reach(bench, OLD));
+	assert_false(may_npf(bench, &user_read, PFERR_U | PFERR_GUEST_FINAL, OLD)); /* the table comes first */
+	assert_true(may_npf(bench, &user_read, PFERR_P | PFERR_W | PFERR_U | PFERR_GUEST_PAGE, PDE));
+}
+
+static void test_nested_roots_are_tags(void **state)
+{
+	struct bench *bench = *state;
+	struct spec_world world = world_of(1, true);
+	lay_nested(bench);
+	enter(bench, 1, true);
+	world.host.cr3 = 0xd000;
+	fake_write(&bench->ram, 0xd000, 8, 0xe000 | RIGHTS | PTE_A | PTE_D);
+	assert_true(spec_stale_switch(bench->stale, &bench->regs, &world));
+	assert_false(may_reach(bench, OLD));
+	/* And address spaces: memory is asked for another one's, where there is none. */
+	world = (struct spec_world){ .space = 0x20000 };
+	assert_true(spec_stale_switch(bench->stale, &bench->regs, &world));
+	assert_false(may_reach(bench, OLD));
+}
+
+static void test_nested_without_paging(void **state)
+{
+	struct bench *bench = *state;
+	lay_nested(bench);
+	bench->regs.cr0 &= ~CR0_PG;
+	enter(bench, 1, true);
+	store(bench, 0x8000 + 8 * 9, 0xa000 | RIGHTS | PTE_A | PTE_D);
+	struct spec_observation seen = { .gpa = 0xa123 };
+	assert_true(spec_access_allowed(bench->stale, 0x9123, &user_write, &seen));
+	seen.gpa = 0x9123;
+	assert_true(spec_access_allowed(bench->stale, 0x9123, &user_write, &seen));
+	assert_true(spec_stale_flush_asid(bench->stale, 1, false));
+	assert_false(spec_access_allowed(bench->stale, 0x9123, &user_write, &seen));
+}
+
 static void test_out_of_memory(void **state)
 {
 	struct bench *bench = *state;
@@ -372,6 +532,13 @@ int main(void)
 		STALE_TEST(test_paging_off_and_on),
 		STALE_TEST(test_judging_registers),
 		STALE_TEST(test_partial_stores),
+		STALE_TEST(test_asids),
+		STALE_TEST(test_invlpga),
+		STALE_TEST(test_tlb_control_keeps_globals),
+		STALE_TEST(test_nested_tables),
+		STALE_TEST(test_nested_faults),
+		STALE_TEST(test_nested_roots_are_tags),
+		STALE_TEST(test_nested_without_paging),
 		STALE_TEST(test_out_of_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,6 +48,27 @@ static void tells_of_a_triple_fault(void **state)
 	scene_stop(&scene);
 }
 
+/* Who ran: at the end, and when each of the faults came. */
+static void tells_who_ran(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, "amd");
+	make_triple_fault(&scene);
+	scene.v->guest_mode = true;
+	scene.v->fault_chain[1].guest_mode = true;
+	scene.v->fault_log[(scene.v->fault_log_count - 1) % FAULT_LOG_SIZE].guest_mode = true;
+	struct view_machine machine = machine_of(&scene, &scene.v);
+	view_fault_report(&scene.text, &machine);
+	const char *text = strbuf_text(&scene.text);
+	assert_says(text, "vcpu 0 of 1 in the nested guest (L2) after ");
+	assert_says(text, "  1  #PF page fault, error 0x2");
+	assert_says(text, "  2  #GP general protection in L2, error 0x72");
+	assert_says(text, "#PF error 0x2, after ");
+	assert_says(text, "#PF error 0x2 in L2, after ");
+	scene_stop(&scene);
+}
+
 /* Whatever a report may hold at once still fits. */
 static void is_at_most_60_lines_long(void **state)
 {
@@ -130,7 +151,7 @@ static void registers_take_14_lines(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(tells_of_a_triple_fault),
+		cmocka_unit_test(tells_of_a_triple_fault), cmocka_unit_test(tells_who_ran),
 		cmocka_unit_test(is_at_most_60_lines_long),
 		cmocka_unit_test(guest_bytes_do_not_drive_the_terminal),
 		cmocka_unit_test(a_blank_screen_is_nothing),

@@ -253,6 +253,74 @@ static void screen_follows_the_start_address(void **state)
 	machine_destroy(machine);
 }
 
+static struct machine *create_with_smram(enum machine_smram smram, unsigned cpus, struct err *err)
+{
+	struct machine_config config;
+
+	machine_config_init(&config);
+	config.smram = smram;
+	config.cpus = cpus;
+	return machine_create(&config, err);
+}
+
+/* Each processor has a handler and a save area of its own, that only SMM sees; RESET puts SMBASE back. */
+static void smram_is_apart(void **state)
+{
+	const gpa_t bases[] = {[MACHINE_SMRAM_TSEG] = 0xc0000000, [MACHINE_SMRAM_COMPATIBLE] = 0xa0000};
+	struct err err;
+	uint8_t code[2];
+
+	for (unsigned kind = MACHINE_SMRAM_TSEG; kind < MACHINE_SMRAM_NONE; kind++) {
+		struct machine *machine = create_with_smram((enum machine_smram)kind, 64, &err);
+		assert_non_null(machine);
+		for (unsigned n = 0; n < 64; n++) {
+			uint32_t base = machine->cpus[n].v->smbase;
+			assert_int_equal(base, bases[kind] + n * 0x400);
+			assert_true(mem_read(&machine->space, 1, base + 0x8000, code, 2));
+			assert_memory_equal(code, "\x0f\xaa", 2);
+			assert_true(mem_write(&machine->space, 1, base + 0xfe00, (uint8_t[0x200]){0}, 0x200));
+		}
+		for (unsigned n = 0; n < 64; n++) {
+			assert_true(mem_read(&machine->space, 1, machine->cpus[n].v->smbase + 0x8000, code, 2));
+			assert_memory_equal(code, "\x0f\xaa", 2);
+		}
+		assert_false(mem_read(&machine->space, 0, bases[kind], code, 2));
+		machine->cpus[3].v->smbase = 1;
+		machine_reset(machine);
+		assert_int_equal(machine->cpus[3].v->smbase, bases[kind] + 0xc00);
+		machine_destroy(machine);
+	}
+	struct machine *machine = create_with_smram(MACHINE_SMRAM_NONE, 2, &err);
+	assert_int_equal(machine->cpus[1].v->smbase, 0x30000);
+	assert_int_equal(machine->space.slot_count[1], 0);
+	machine_destroy(machine);
+	assert_null(create_with_smram(MACHINE_SMRAM_COMPATIBLE, 65, &err));
+	assert_int_equal(err.code, ERR_USAGE);
+	assert_null(create_with_smram((enum machine_smram)7, 1, &err));
+}
+
+/* The port reaches all processors. INIT waits while one is in SMM, also when it is another's turn. */
+static void smis_and_init(void **state)
+{
+	struct machine *machine = create(1 << 20, 3);
+
+	machine->running = &machine->cpus[0];
+	assert_true(bus_write(&machine->ports, 0xb2, 1, 0x42));
+	for (unsigned n = 0; n < 3; n++)
+		assert_true(machine->cpus[n].v->smi_pending);
+	machine->running = NULL;
+	struct vcpu *v = machine->cpus[1].v;
+	v->smm = true;
+	v->wait_for_sipi = false;
+	machine_lapic_ops.init(&machine->cpus[1]);
+	assert_true(v->init_pending && v->smm && !v->wait_for_sipi);
+	v->smm = false;
+	v->init_pending = false;
+	machine_lapic_ops.init(&machine->cpus[1]);
+	assert_true(!v->init_pending && v->wait_for_sipi);
+	machine_destroy(machine);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +328,7 @@ int main(void)
 		cmocka_unit_test(hpet_replaces_the_old_timers),
 		cmocka_unit_test(timer_pin_is_shared), cmocka_unit_test(fpu_errors_are_line_13), cmocka_unit_test(tables_are_found),
 		cmocka_unit_test(flat_image_enters_real_mode), cmocka_unit_test(start_up), cmocka_unit_test(screen_follows_the_start_address),
+		cmocka_unit_test(smram_is_apart), cmocka_unit_test(smis_and_init),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
