@@ -34,6 +34,12 @@ bool svm_attach(struct vcpu *v)
 	return true;
 }
 
+void svm_set_verify(struct vcpu *v, bool on)
+{
+	if (v->nested)
+		v->nested->verify = on;
+}
+
 void svm_detach(struct vcpu *v)
 {
 	if (!v || !v->nested)

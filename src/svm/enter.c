@@ -174,6 +174,7 @@ static void refuse(struct vcpu *v, gpa_t vmcb12_gpa, int row)
 	v->gif = false;
 	if (!stored)
 		svm_triple_fault(v);
+	svm_verify(v, true);
 }
 
 void svm_enter(struct vcpu *v, gpa_t vmcb12_gpa)
@@ -189,4 +190,5 @@ void svm_enter(struct vcpu *v, gpa_t vmcb12_gpa)
 	TRACE(v->trace, TRACE_EXIT, VMRUN, vmcb12_gpa, nested_save(v)->rip, control->asid, control->nested_ctl & NESTED_CTL_NP);
 	svm_load_guest(v, vmcb12_gpa);
 	svm_inject(v);
+	svm_verify(v, false);
 }

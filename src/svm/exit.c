@@ -99,6 +99,7 @@ void svm_exit(struct vcpu *v, const struct event *delivering)
 	v->gif = false;
 	if (!stored || !loaded)
 		svm_triple_fault(v);
+	svm_verify(v, false);
 }
 
 void svm_reset(struct vcpu *v, bool init)

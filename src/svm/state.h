@@ -73,6 +73,7 @@ struct nested {
 	uint16_t pause_count;   /* left, of the pause filter */
 	uint64_t pause_last;    /* TSC of the last PAUSE */
 	struct svm_hooks hooks;
+	bool verify; /* invariants are verified after each VMRUN and #VMEXIT */
 };
 
 static inline struct vmcb_control_cached *nested_control(struct vcpu *v)
@@ -123,6 +124,18 @@ void svm_segment_store(struct vmcb_segment *to, const struct segment *from);
 /* VMLOAD and VMSAVE at the page at gpa. False, with nothing changed, if it is not memory. */
 bool svm_vmload(struct vcpu *v, gpa_t gpa);
 bool svm_vmsave(struct vcpu *v, gpa_t gpa);
+
+/* ---- verify.c ------------------------------------------------------------------------------------------------------------------- */
+
+/* The first invariant of nested state that does not hold, as text, after a VMRUN (refused tells how it ended) or #VMEXIT; NULL: none. */
+const char *svm_broken(const struct vcpu *v, bool refused);
+/* Makes it a bug. */
+void svm_verify_now(struct vcpu *v, bool refused);
+static inline void svm_verify(struct vcpu *v, bool refused)
+{
+	if (UNLIKELY(v->nested->verify) && !v->shutdown)
+		svm_verify_now(v, refused);
+}
 
 /* ---- check.c -------------------------------------------------------------------------------------------------------------------- */
 

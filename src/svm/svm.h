@@ -11,6 +11,8 @@
 
 /* Gives a vcpu whose model has SVM its state and functions; does nothing for another one. False without memory. */
 bool svm_attach(struct vcpu *v);
+/* Whether the invariants of nested state (docs/NESTED.md) are verified after each VMRUN and #VMEXIT; one that does not hold is a bug. */
+void svm_set_verify(struct vcpu *v, bool on);
 /* Releases them. A vcpu without is fine. */
 void svm_detach(struct vcpu *v);
 

@@ -52,6 +52,7 @@ static bool cpus_create(struct machine *machine)
 		machine->count++;
 		if (!svm_attach(cpu->v))
 			return false;
+		svm_set_verify(cpu->v, machine->config.check_interval);
 	}
 	return true;
 }
