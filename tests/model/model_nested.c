@@ -617,6 +617,33 @@ static bool check_machines(void)
 	return true;
 }
 
+/*
+ * CPUID changes while a nested guest runs, with paging of its own or without: what was a good address is a reserved bit now, to both walks,
+ * and each walk's regime is a new one (INV-16) even where nothing in its role tells, for there is no paging.
+ */
+static bool run_cpuid_changes(void)
+{
+	struct cell cell;
+	for (unsigned n = 0; n < 2u * 4 * MODE_COUNT * 2; n++) {
+		enum mode host = (enum mode)(n / 4 % 4), guest = (enum mode)(n / 16);
+		cell_make(&cell, (enum mmu_mode)(n % 2), host, guest, true);
+		cell.access = n / 2 % 2 ? 1 : 0;
+		if (!one_cell(&cell) || !check_machines())
+			return false;
+		cell_make(&cell, (enum mmu_mode)(n % 2), host, guest, true);
+		cell.cpuid.maxphyaddr = 36;
+		cell.page_leaf |= host == MODE_32 ? 0 : BIT(38);
+		if (!one_cell(&cell) || !check_machines())
+			return printf("after a change of MAXPHYADDR\n"), false;
+		cell_make(&cell, (enum mmu_mode)(n % 2), host, guest, true);
+		cell.cpuid.maxphyaddr = 36;
+		cell.guest_entry[1] |= guest == MODE_32 ? 0 : BIT(38);
+		if (!one_cell(&cell) || !check_machines())
+			return printf("after a change of MAXPHYADDR\n"), false;
+	}
+	return true;
+}
+
 /* An even sample: numbers that lie a fraction of the plane apart which has no small factor in common with any radix. */
 static bool run_plane(unsigned plane, unsigned long long wanted)
 {
@@ -652,6 +679,8 @@ int main(int argc, char **argv)
 	references[MMU_SHADOW] = calloc(1, RAM_SIZE);
 	if (!references[MMU_TDP] || !references[MMU_SHADOW] || !machine_start(MMU_TDP) || !machine_start(MMU_SHADOW))
 		return fprintf(stderr, "model_nested: no memory for the machines\n"), 70;
+	if (!single && !only && !run_cpuid_changes())
+		return 1;
 	for (unsigned plane = 0; plane < ARRAY_LEN(planes); plane++) {
 		if (only && strcmp(only, planes[plane].name))
 			continue;

@@ -182,6 +182,9 @@ static void do_nx(struct run *run)
 static void do_pkru(struct run *run, const struct op *op)
 {
 	regs_now(run)->pkru = op->c & 0xff;
+	/* What L1 will enter its guests with next time: the switch alone tells the machines. */
+	for (unsigned i = 0; i < L2_COUNT && !is_l2(run); i++)
+		run->l2[i].regs.pkru = op->b >> i & 0xff;
 	each_guest(run, guest)
 		mmu_write_pkru(guest->vcpu, op->c & 0xff);
 	tell_registers(run);

@@ -323,6 +323,8 @@ static void prepare_l2(struct run *run)
 		struct l2 *l2 = &run->l2[i];
 		*l2 = (struct l2){.regs = initial_registers(run->program->l2_mode, G_AT)};
 		l2->nested.paging = i != 1 || !run->program->second_flat;
+		l2->regs.cr4 |= run->program->keys ? CR4_PKE : 0;
+		l2->regs.pkru = run->program->keys ? 0x39u >> i : 0;
 	}
 	struct spec_regs *unpaged = &run->l2[2].regs;
 	unpaged->cr0 &= ~CR0_PG;

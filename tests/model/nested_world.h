@@ -63,6 +63,8 @@ struct program {
 	enum mode l1_mode, l2_mode;
 	bool disciplined;
 	bool wild;        /* N holds pointers to anything; otherwise nested tables stand in N alone */
+	unsigned twist;   /* pages of G stand in L1's memory at another page of G than L2 sees: number ^ twist */
+	bool keys;        /* L2 begins with protection keys on */
 	bool second_flat; /* L2 number 1 runs without nested paging */
 	uint64_t gvas[6], flats[6]; /* where most accesses go, so that they meet what was cached */
 	unsigned count;
@@ -257,6 +259,8 @@ static inline uint64_t n_entry(uint64_t *state, const struct program *program, u
 	enum mode mode = program->l1_mode;
 	unsigned count, first = first_child(mode, page, &count);
 	uint64_t target = (uint64_t)index << 12;
+	if (target - G_AT < POOL_PAGES * 0x1000)
+		target ^= (uint64_t)program->twist << 12;
 	if (count)
 		target = N_AT + (first + below(state, count)) * 0x1000;
 	if (count ? program->wild && chance(state, 10) : chance(state, 15))
@@ -315,7 +319,7 @@ static inline void lay_tables(struct memory *memory, const struct program *progr
 			uint64_t entry = g_entry(&state, program->l2_mode, page, 100);
 			if (program->l2_mode == MODE_PAE && page < 2)
 				entry = (entry & PTE_ADDRESS_MASK & ~BIT(51)) | PTE_P;
-			edit(memory, false, G_AT + page * 0x1000 + index * size, entry, size);
+			edit(memory, false, G_AT + (page ^ program->twist) * 0x1000 + index * size, entry, size);
 		}
 	}
 }
@@ -351,6 +355,8 @@ static inline void program_make(struct program *program, uint64_t seed, unsigned
 	program->disciplined = chance(&state, 60);
 	/* Without CR4.PSE a large page of 32-bit paging is a pointer. */
 	program->wild = chance(&state, 30) || program->l1_mode == MODE_32;
+	program->twist = below(&state, 2);
+	program->keys = chance(&state, 50);
 	program->second_flat = chance(&state, 60);
 	for (unsigned i = 0; i < ARRAY_LEN(program->gvas); i++) {
 		program->gvas[i] = gva_of(&state, program->l2_mode);

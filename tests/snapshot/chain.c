@@ -173,7 +173,7 @@ int main(int argc, char **argv)
 	const struct options options = parse(argc, argv);
 	struct bytes image = read_image(options.image), snapshot = {NULL};
 	struct umbra_vm *alone = boot(&options, &image), *link = boot(&options, &image);
-	uint64_t nested = 0, boundaries = 0;
+	uint64_t nested = 0, first = 0, boundaries = 0;
 	bool same = true;
 
 	go(alone, options.from);
@@ -184,16 +184,19 @@ int main(int argc, char **argv)
 			empty(alone);
 		boundaries++;
 		same = umbra_vm_digest(alone) == umbra_vm_digest(link);
-		bool more = go(alone, options.stride);
 		struct umbra_nested state;
 		umbra_vcpu_get_nested(umbra_vm_cpu(link, 0), &state);
-		nested += state.flags & UMBRA_NESTED_GUEST_MODE;
+		if ((state.flags & UMBRA_NESTED_GUEST_MODE) && !nested++)
+			first = umbra_vm_instructions(link);
+		bool more = go(alone, options.stride);
 		if (go(link, options.stride) != more || !more)
 			break;
 	}
 	same = same && umbra_vm_digest(alone) == umbra_vm_digest(link);
-	printf("%s: %" PRIu64 " boundaries, %" PRIu64 " of them in a nested guest, up to instruction %" PRIu64 ": %s\n", options.image,
-	       boundaries, nested, umbra_vm_instructions(alone), same ? "equal" : "NOT EQUAL");
+	printf("%s: %" PRIu64 " boundaries up to instruction %" PRIu64 ": %s\n", options.image, boundaries, umbra_vm_instructions(alone),
+	       same ? "equal" : "NOT EQUAL");
+	if (nested)
+		printf("%" PRIu64 " of them in a nested guest, the first at instruction %" PRIu64 "\n", nested, first);
 	if (umbra_vm_end(alone).reason != UMBRA_END_TIMEOUT)
 		printf("the guest ended: %s\n", umbra_vm_end(alone).text);
 	umbra_vm_destroy(alone);

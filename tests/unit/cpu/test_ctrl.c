@@ -54,6 +54,29 @@ static void entering_and_leaving_long_mode(void **state)
 	guest_stop(&g);
 }
 
+/* A task register with a 16-bit TSS keeps Intel's processors out of long mode, and not AMD's. */
+static void long_mode_with_a_16_bit_tss(void **state)
+{
+	for (unsigned intel = 0; intel < 2; intel++) {
+		struct guest g;
+		guest_start(&g, GUEST_PROTECTED);
+		g.v->model.vendor = intel ? VENDOR_INTEL : VENDOR_AMD;
+		g.v->efer = EFER_LME;
+		g.v->cr3 = TABLES;
+		g.v->cr4 = CR4_PAE;
+		g.v->seg[SEG_TR].attr = SEG_ATTR_P | SYS_TSS16_BUSY;
+		vcpu_registers_changed(g.v);
+		g.v->gpr[REG_RAX] = CR0_PE | CR0_PG;
+		RUN(&g, intel ? 3 : 1, MOV_CR(0));
+		if (intel)
+			assert_vector(&g, VEC_GP);
+		assert_int_equal(!!(g.v->efer & EFER_LMA), !intel);
+		if (!intel)
+			guest_set_mode(&g);
+		guest_stop(&g);
+	}
+}
+
 static void pae_pointers_are_checked(void **state)
 {
 	struct guest g;
@@ -253,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cr0_combinations), cmocka_unit_test(entering_and_leaving_long_mode),
+		cmocka_unit_test(long_mode_with_a_16_bit_tss),
 		cmocka_unit_test(pae_pointers_are_checked), cmocka_unit_test(cr4_follows_the_features), cmocka_unit_test(pcids),
 		cmocka_unit_test(invpcid), cmocka_unit_test(descriptor_tables), cmocka_unit_test(machine_status_word),
 		cmocka_unit_test(task_priority), cmocka_unit_test(protection_key_register), cmocka_unit_test(alignment_check_flag),

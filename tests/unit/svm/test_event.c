@@ -323,7 +323,8 @@ static void injected(void **state)
 		assert_int_equal(v->nmi_blocked, vector == VEC_NMI);
 		assert_int_equal(v->rflags & FLAG_IF, 0);
 		nested_exit(f, VMEXIT_HLT);
-		assert_int_equal(control()->event_inj & EVENT_VALID, 0);
+		/* Its low half altogether: a hypervisor takes what is left of the type for an NMI still to come. */
+		assert_int_equal((uint32_t)control()->event_inj, 0);
 		assert_int_equal(control()->exit_int_info, 0);
 	}
 }

@@ -146,6 +146,20 @@ static void alone(void **state)
 	}
 }
 
+/* The operands of INVPCID: the linear address of its descriptor, and the type. */
+static void invpcid_operands(void **state)
+{
+	static const uint8_t code[] = {0x66, 0x0f, 0x38, 0x82, 0x03};
+	for (unsigned type = 0; type < 4; type++) {
+		prepare_row();
+		intercept(INTERCEPT_INVPCID, true);
+		nested_vmcb(f)->save.rax = type;
+		assert_int_equal(exit_of(code, sizeof(code)), 0xa2);
+		assert_int_equal(nested_vmcb(f)->control.exit_info_1, NESTED_MEMORY + 0x8000);
+		assert_int_equal(nested_vmcb(f)->control.exit_info_2, type);
+	}
+}
+
 /* Every instruction intercept but its own, and no exception: it is executed, or raises what is its own. */
 static void all_others(void **state)
 {
@@ -618,7 +632,8 @@ static void mwait_armed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(alone), cmocka_unit_test(all_others), cmocka_unit_test(above_cpl_0), cmocka_unit_test(exceptions_first),
+		cmocka_unit_test(alone), cmocka_unit_test(invpcid_operands), cmocka_unit_test(all_others),
+		cmocka_unit_test(above_cpl_0), cmocka_unit_test(exceptions_first),
 		cmocka_unit_test(not_announced), cmocka_unit_test(vmmcall_of_the_guest), cmocka_unit_test(assists),
 		cmocka_unit_test(control_registers), cmocka_unit_test(control_register_exceptions), cmocka_unit_test(selective_cr0),
 		cmocka_unit_test(debug_registers), cmocka_unit_test(port_information), cmocka_unit_test(port_map),
