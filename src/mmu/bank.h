@@ -125,6 +125,8 @@ void tlb_list_table(struct mmu_vcpu *vcpu, unsigned level, gfn_t gfn, bool follo
 void tlb_stale_pcid(struct mmu_vcpu *vcpu, unsigned pcid);
 void tlb_stale_all(struct mmu_vcpu *vcpu);
 void tlb_stale_asid(struct mmu_vcpu *vcpu, uint32_t asid);
+/* Drops what translates this 4 KiB page under the ASID of who runs, whatever its PCID. The rest of a larger page stays. */
+void tlb_drop_page(struct mmu_vcpu *vcpu, gva_t gva);
 /* Drops what may translate gva under an ASID, whatever its PCID. */
 void tlb_drop_gva_of_asid(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid);
 /* Whether what was filled when the count was this is still what L1's nested tables say. */

@@ -48,6 +48,7 @@ struct mmu_vcpu {
 	struct mmu_vm *vm;
 	struct mmu_hot *hot;
 	struct mmu_cpuid cpuid;
+	uint64_t meaning;            /* what it makes of table entries beyond their role: see root.c */
 	struct mmu_regs regs;
 	struct pagewalk walk;        /* the CPU's stage-1 walk: L1's, and that of a nested guest without nested paging */
 	struct pagewalk nested_walk; /* a nested guest's under nested paging; no mmu serves it, so it cannot own a shadow page */

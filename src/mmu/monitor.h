@@ -27,6 +27,8 @@ static inline struct mmu_vm_head *vm_head(struct mmu_vm *vm)
 	return (struct mmu_vm_head *)vm;
 }
 
+/* What a processor with these facts makes of table entries beyond their role; never 0. */
+uint64_t root_meaning(const struct mmu_cpuid *cpuid);
 /* Makes sure vcpu->mmu has a usable, current root (not invalid, not obsolete). Reclaims and allocates; never fails for the guest. */
 void root_load(struct mmu_vcpu *vcpu);
 /*
@@ -55,7 +57,7 @@ void root_release_all(struct mmu_vcpu *vcpu);
  */
 uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level);
 
-/* The same, and the gfn of the 4 KiB page at `address` where the last spte is a leaf (lookup.c). */
+/* The same right after root_load(), and the gfn of the 4 KiB page at `address` where the last spte is a leaf. */
 uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn);
 
 /* Tells the TLB (tlb_list_table) of each guest table on the path to the leaf at `address`, which is there (lookup.c). */

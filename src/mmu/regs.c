@@ -89,6 +89,7 @@ void mmu_set_regs(struct mmu_vcpu *vcpu, const struct mmu_regs *regs)
 void mmu_set_cpuid(struct mmu_vcpu *vcpu, const struct mmu_cpuid *cpuid)
 {
 	vcpu->cpuid = *cpuid;
+	vcpu->meaning = root_meaning(cpuid);
 	select_forget(vcpu);
 	drop_all(vcpu);
 	registers_changed(vcpu, FLUSH_ALL);

@@ -16,16 +16,15 @@
 
 /* ---- the meaning of entries ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t meaning_of(const struct mmu_vcpu *vcpu)
+uint64_t root_meaning(const struct mmu_cpuid *cpuid)
 {
-	const struct mmu_cpuid *cpuid = &vcpu->cpuid;
 	return BIT(63) | cpuid->maxphyaddr | (cpuid->nx ? BIT(8) : 0) | (cpuid->gbpages ? BIT(9) : 0) | (cpuid->pse36 ? BIT(10) : 0) |
 	       (cpuid->vendor == VENDOR_AMD ? BIT(11) : 0);
 }
 
 static bool meaning_is_ours(const struct mmu_vcpu *vcpu)
 {
-	return vcpu->mmu->root_role.direct || vcpu->vm->meaning == meaning_of(vcpu);
+	return vcpu->mmu->root_role.direct || vcpu->vm->meaning == vcpu->meaning;
 }
 
 static void adopt_meaning(struct mmu_vcpu *vcpu)
@@ -35,7 +34,7 @@ static void adopt_meaning(struct mmu_vcpu *vcpu)
 		return;
 	if (vm->meaning)
 		shadow_zap_all(vm);
-	vm->meaning = meaning_of(vcpu);
+	vm->meaning = vcpu->meaning;
 }
 
 /* ---- holding and letting go --------------------------------------------------------------------------------------------------------- */
@@ -118,14 +117,15 @@ struct shadow_page *root_top(const struct mmu *mmu, uint64_t address)
 struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned *ret_index)
 {
 	struct shadow_page *sp = root_top(mmu, address);
-	while (sp) {
-		*ret_index = level_index(address, sp->role.level);
+	if (!sp)
+		return NULL;
+	for (unsigned level = sp->role.level;; level--) {
+		*ret_index = level_index(address, level);
 		uint64_t spte = spte_read(&sp->spt[*ret_index]);
 		if (!spte_is_table(spte))
-			break;
+			return sp;
 		sp = spte_child(spte);
 	}
-	return sp;
 }
 
 bool root_forbids_converted(const struct mmu_vcpu *vcpu)
@@ -162,14 +162,11 @@ bool root_reaches(const struct mmu_vcpu *vcpu, uint64_t address)
 	return !is_nested_paging(vcpu) || !(address >> vcpu->npt_walk.regime.linear_bits);
 }
 
-uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level)
+uint64_t root_lookup(const struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index)
 {
-	unsigned index;
-	bool usable = root_reaches(vcpu, address) && root_is_current(vcpu);
-	address = root_address(vcpu, address);
-	struct shadow_page *sp = usable ? root_walk(vcpu->mmu, address, &index) : NULL;
-	*ret_level = sp ? sp->role.level : vcpu->mmu->root_role.level;
-	uint64_t spte = sp ? spte_read(&sp->spt[index]) : 0;
+	struct shadow_page *sp = root_reaches(vcpu, address) ? root_walk(vcpu->mmu, root_address(vcpu, address), ret_index) : NULL;
+	uint64_t spte = sp ? spte_read(&sp->spt[*ret_index]) : 0;
+	*ret_sp = sp;
 	return spte && is_hidden(vcpu, spte) ? 0 : spte;
 }
 

@@ -274,6 +274,12 @@ struct shadow_page *root_top(const struct mmu *mmu, uint64_t address);
 /* Walks the tables in use; returns the last page and index visited, or NULL without a root. No filter. */
 struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned *ret_index);
 
+/*
+ * Walks the tables in use, of a root that is current, for an address that need not be within their reach: the last entry, or 0 if there is
+ * none or none for this vCPU's registers; the page that it stands in (NULL: none) and the index there.
+ */
+uint64_t root_lookup(const struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index);
+
 /* Whether pages converted for CR0.WP=0 would escape a protection that this vCPU's registers ask for. */
 bool root_forbids_converted(const struct mmu_vcpu *vcpu);
 /* Drops the entry that may be out of date for an address, in every root of the mmu in use: for a fault that the guest gets. */

@@ -10,16 +10,25 @@
 /* The monitor makes progress with every answer; a handful of rounds covers reclaim and slot changes in between. */
 #define MOST_ROUNDS 64
 
-static void remember(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t spte, unsigned level, struct mem_slot *slot, uint64_t refuses)
+static struct stage2_entry *place_of(struct stage2_cache *cache, gpa_t gpa, uint64_t code, bool large)
+{
+	gfn_t gfn = gpa_to_gfn(gpa);
+
+	if (large)
+		return &cache->large[(gfn >> STAGE2_LARGE_SHIFT) % STAGE2_ENTRIES];
+	return code & PFERR_GUEST_PAGE ? &cache->tables[stage2_place(gfn)] : &cache->small[stage2_place(gfn)];
+}
+
+static void remember(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, uint64_t spte, unsigned level, struct mem_slot *slot,
+		     uint64_t refuses)
 {
 	struct stage2_cache *cache = vcpu->tlb->stage2;
 	gfn_t gfn = gpa_to_gfn(gpa);
 	gfn_t range = gfn >> STAGE2_LARGE_SHIFT;
 	bool large = level >= LEVEL_2M;
-	struct stage2_entry *entry = large ? &cache->large[range % STAGE2_ENTRIES] : &cache->small[gfn % STAGE2_ENTRIES];
 	uint64_t offset = large ? gpa & (level_span(level) - 1) & ~(level_span(LEVEL_2M) - 1) : 0;
 
-	*entry = (struct stage2_entry){
+	*place_of(cache, gpa, code, large) = (struct stage2_entry){
 		.key = (large ? range : gfn) + 1,
 		.epoch = cache->epoch,
 		.host = spte_host(spte) + offset,
@@ -32,14 +41,15 @@ static void remember(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t spte, unsigned l
 static void forget(struct stage2_cache *cache, gpa_t gpa)
 {
 	cache->large[(gpa_to_gfn(gpa) >> STAGE2_LARGE_SHIFT) % STAGE2_ENTRIES].key = 0;
-	cache->small[gpa_to_gfn(gpa) % STAGE2_ENTRIES].key = 0;
+	cache->small[stage2_place(gpa_to_gfn(gpa))].key = 0;
+	cache->tables[stage2_place(gpa_to_gfn(gpa))].key = 0;
 }
 
 /* What a leaf refuses. Every access of a nested walk is a user's; direct tables refuse stores at most. */
 static uint64_t refusals(const struct mmu_vcpu *vcpu, uint64_t spte)
 {
 	unsigned rights = spte_access(spte);
-	uint64_t refuses = rights & ROLE_ACCESS_W ? 0 : PFERR_W;
+	uint64_t refuses = (rights & ROLE_ACCESS_W ? 0 : PFERR_W) | (spte_mmu_writable(spte) ? 0 : STAGE2_TABLE_STORE);
 
 	if (!is_nested_paging(vcpu))
 		return refuses;
@@ -51,14 +61,14 @@ static bool use_leaf(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, uint64_t s
 {
 	uint64_t refuses = refusals(vcpu, spte);
 
-	if (!spte_is_present(spte) || !spte_is_leaf(spte, level) || (code & refuses))
+	if (!spte_is_present(spte) || !spte_is_leaf(spte, level) || (stage2_needs(code) & refuses))
 		return false;
 	struct mem_slot *slot = mem_slot_find(vm_head(vcpu->vm)->space, vcpu->regs.smm, gfn);
 	BUG_ON(!slot);
-	remember(vcpu, gpa, spte, level, slot, refuses);
+	remember(vcpu, gpa, code, spte, level, slot, refuses);
 	ret->host = spte_host(spte) + (gpa & (level_span(level) - 1));
 	ret->slot = slot;
-	ret->writable = !(refuses & PFERR_W);
+	ret->writable = !(refuses & stage2_store_bit(code));
 	return true;
 }
 
@@ -97,6 +107,19 @@ void stage2_clear_all(struct mmu_vcpu *vcpu)
 		stage2_clear(&tlb->stage2_direct[i]);
 	for (unsigned i = 0; i < STAGE2_NESTED_CACHES; i++)
 		stage2_clear(&tlb->stage2_nested[i]);
+}
+
+void stage2_renew_asid(struct mmu_vcpu *vcpu, uint32_t asid)
+{
+	uint64_t now = vm_head(vcpu->vm)->nested_changes;
+
+	for (unsigned i = 0; i < STAGE2_NESTED_CACHES; i++) {
+		struct stage2_cache *cache = &vcpu->tlb->stage2_nested[i];
+		if (cache->asid != asid || cache->nested_changes == now)
+			continue;
+		stage2_clear(cache);
+		cache->nested_changes = now;
+	}
 }
 
 void stage2_flush_asid(struct mmu_vcpu *vcpu, uint32_t asid)

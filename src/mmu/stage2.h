@@ -16,13 +16,18 @@
 /* Entries are of 4 KiB or, where the monitor maps a large page, 2 MiB. */
 #define STAGE2_LARGE_SHIFT 9
 #define STAGE2_NESTED_CACHES 4
+/*
+ * The store of A and D in a table: nobody hears of it (walk.c), so it is possible where other stores must be seen and the page is
+ * protected from them for that.
+ */
+#define STAGE2_TABLE_STORE BIT(63)
 
 struct stage2_entry {
 	uint64_t key;   /* gfn, or gfn >> STAGE2_LARGE_SHIFT, plus 1; 0: empty */
 	uint64_t epoch; /* valid while equal to the cache's */
 	uint8_t *host;
 	struct mem_slot *slot;
-	uint64_t refuses; /* PFERR_W, PFERR_FETCH: accesses that this entry is not good for */
+	uint64_t refuses; /* PFERR_W, PFERR_FETCH, STAGE2_TABLE_STORE: accesses that this entry is not good for */
 };
 
 struct stage2_cache {
@@ -31,14 +36,15 @@ struct stage2_cache {
 	uint64_t pgd, role;
 	uint32_t asid;
 	uint64_t nested_changes; /* as in struct tlb_world */
-	struct stage2_entry large[STAGE2_ENTRIES], small[STAGE2_ENTRIES];
+	/* Tables are apart from what they map, which is much more and would displace them. */
+	struct stage2_entry large[STAGE2_ENTRIES], small[STAGE2_ENTRIES], tables[STAGE2_ENTRIES];
 };
 
 /* What a physical address turned out to be. */
 struct stage2_page {
 	uint8_t *host; /* of the byte */
 	struct mem_slot *slot;
-	bool writable;
+	bool writable; /* for accesses of the kind that was asked for */
 };
 
 /* Its address in L1's memory. */
@@ -61,8 +67,31 @@ static inline void stage2_clear(struct stage2_cache *cache)
 /* Points the TLB at the cache of the present registers and nested surroundings. */
 void stage2_select(struct mmu_vcpu *vcpu);
 void stage2_clear_all(struct mmu_vcpu *vcpu);
+/*
+ * A world of this ASID begins anew: what is older than L1's last change of a nested table goes, so that the world is not filled from it and
+ * can be revived.
+ */
+void stage2_renew_asid(struct mmu_vcpu *vcpu, uint32_t asid);
 /* L1 flushed an ASID: what it holds goes, or stays if it is provably what L1's tables say. */
 void stage2_flush_asid(struct mmu_vcpu *vcpu, uint32_t asid);
+
+/* The bit that refuses a store of that kind. */
+static ALWAYS_INLINE uint64_t stage2_store_bit(uint64_t code)
+{
+	return code & PFERR_GUEST_PAGE ? STAGE2_TABLE_STORE : PFERR_W;
+}
+
+/* Which bits of `refuses` stand in the way of an access. */
+static ALWAYS_INLINE uint64_t stage2_needs(uint64_t code)
+{
+	return (code & ~PFERR_W) | (code & PFERR_W ? stage2_store_bit(code) : 0);
+}
+
+/* The entry of a 4 KiB page. */
+static ALWAYS_INLINE unsigned stage2_place(gfn_t gfn)
+{
+	return gfn % STAGE2_ENTRIES;
+}
 
 /* The cache alone. */
 static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gpa, uint64_t code, struct stage2_page *ret)
@@ -73,16 +102,16 @@ static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gp
 	uint64_t mask = BIT(STAGE2_LARGE_SHIFT + PAGE_SHIFT) - 1;
 
 	if (UNLIKELY(entry->key != range + 1 || entry->epoch != cache->epoch)) {
-		entry = &cache->small[gfn % STAGE2_ENTRIES];
+		entry = code & PFERR_GUEST_PAGE ? &cache->tables[stage2_place(gfn)] : &cache->small[stage2_place(gfn)];
 		mask = PAGE_OFFSET_MASK;
 		if (entry->key != gfn + 1 || entry->epoch != cache->epoch)
 			return false;
 	}
-	if (UNLIKELY(code & entry->refuses))
+	if (UNLIKELY(stage2_needs(code) & entry->refuses))
 		return false;
 	ret->host = entry->host + (gpa & mask);
 	ret->slot = entry->slot;
-	ret->writable = !(entry->refuses & PFERR_W);
+	ret->writable = !(entry->refuses & stage2_store_bit(code));
 	return true;
 }
 

@@ -117,9 +117,8 @@ static bool filter_may_have(const struct range_filter *filter, uint64_t number)
 }
 
 /* True if a fetch entry went. */
-static bool bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva, unsigned large_shift)
+static bool bank_drop_page(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva)
 {
-	struct tlb_bank_state *state = bank->state;
 	gva_t page = gva & PAGE_MASK;
 	bool fetch_dropped = false;
 
@@ -131,6 +130,15 @@ static bool bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_
 			fetch_dropped |= kind == TLB_FETCH;
 		}
 	}
+	return fetch_dropped;
+}
+
+/* The same for the whole of a larger page, if the guest has one there. */
+static bool bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva, unsigned large_shift)
+{
+	struct tlb_bank_state *state = bank->state;
+	bool fetch_dropped = bank_drop_page(hot, bank, gva);
+
 	if (filter_may_have(&state->large, gva >> large_shift))
 		fetch_dropped |= bank_drop_range(bank, gva, large_shift);
 	if (filter_may_have(&state->huge, gva >> 30))
@@ -227,6 +235,8 @@ static void world_empty(struct mmu_vcpu *vcpu, struct tlb_world *world)
 	table_set_clear(&world->tables);
 	world->stale = false;
 	world->nested_changes = vm_head(vcpu->vm)->nested_changes;
+	if (world->nested_paging)
+		stage2_renew_asid(vcpu, world->key.asid);
 	raise_fetch_epoch(vcpu);
 	trace_count(vm_head(vcpu->vm)->trace, COUNT_TLB_FLUSHES);
 }
@@ -450,6 +460,9 @@ void tlb_enter(struct mmu_vcpu *vcpu, enum tlb_class tlb_class, const struct tlb
 
 	if (!bank)
 		return;
+	/* A world is no younger than what it is filled from: kept translations of nested tables may be older than it. */
+	if (is_nested_paging(vcpu))
+		bank->state->world->nested_changes = MIN(bank->state->world->nested_changes, vcpu->tlb->stage2->nested_changes);
 	if (vcpu->tlb->one_entry)
 		bank_drop_neighbours(bank, index, fill);
 	if (fill->read)
@@ -543,6 +556,20 @@ static void drop_gva(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid, bool any_p
 void tlb_drop_gva(struct mmu_vcpu *vcpu, gva_t gva, unsigned pcid)
 {
 	drop_gva(vcpu, gva, vcpu->asid, false, pcid);
+}
+
+void tlb_drop_page(struct mmu_vcpu *vcpu, gva_t gva)
+{
+	struct tlb *tlb = vcpu->tlb;
+	bool fetch_dropped = tlb->fetch_displaced;
+
+	for (unsigned i = 0; i < tlb->bank_count; i++) {
+		struct tlb_world *world = tlb->banks[i]->state->world;
+		if (world && world->key.asid == vcpu->asid)
+			fetch_dropped |= bank_drop_page(vcpu->hot, tlb->banks[i], gva);
+	}
+	if (fetch_dropped)
+		raise_fetch_epoch(vcpu);
 }
 
 void tlb_drop_gva_of_asid(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid)

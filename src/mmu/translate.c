@@ -202,11 +202,15 @@ static bool translate_shadow(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, 
 
 /*
  * A page fault ends what is cached for its address, whoever cached it (SDM 3, "Operations that Invalidate TLBs and
- * Paging-Structure Caches"). The shadow tables have heard of it in mmu_fault().
+ * Paging-Structure Caches"). The shadow tables have heard of it in mmu_fault(). A #NPF says nothing about the nested guest's own tables, so
+ * the rest of a large page of theirs stays.
  */
-static bool fault_invalidates(struct mmu_vcpu *vcpu, gva_t gva)
+static bool fault_invalidates(struct mmu_vcpu *vcpu, gva_t gva, enum fault_stage stage)
 {
-	tlb_drop_gva(vcpu, gva, vcpu->regs.cr4 & CR4_PCIDE ? (unsigned)(vcpu->regs.cr3 & CR3_PCID_MASK) : 0);
+	if (stage != STAGE_1)
+		tlb_drop_page(vcpu, gva);
+	else
+		tlb_drop_gva(vcpu, gva, vcpu->regs.cr4 & CR4_PCIDE ? (unsigned)(vcpu->regs.cr3 & CR3_PCID_MASK) : 0);
 	return false;
 }
 
@@ -222,5 +226,5 @@ bool mmu_translate(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu
 		ok = translate_both(vcpu, gva, access, ret, ret_fault);
 	else
 		ok = translate_shadow(vcpu, gva, access, ret, ret_fault);
-	return ok || fault_invalidates(vcpu, gva);
+	return ok || fault_invalidates(vcpu, gva, ret_fault->stage);
 }

@@ -56,6 +56,7 @@ struct mmu_vcpu *mmu_vcpu_create(struct mmu_vm *vm, const struct mmu_cpuid *cpui
 	vcpu->vm = vm;
 	vcpu->hot = hot;
 	vcpu->cpuid = *cpuid;
+	vcpu->meaning = root_meaning(cpuid);
 	vcpu->mmu = &vcpu->root_mmu;
 	vcpu->index = vm->head.vcpu_count;
 	if (!tlb_create(vcpu)) {

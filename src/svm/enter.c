@@ -87,7 +87,8 @@ static void load_registers(struct vcpu *v, const struct vmcb_save_cached *save)
 	load_table(v, &v->idtr, &save->segments[VMCB_IDTR]);
 	v->gpr[REG_RSP] = save->rsp;
 	v->gpr[REG_RAX] = save->rax;
-	v->rip = v->efer & EFER_LMA ? save->rip : (uint32_t)save->rip;
+	bool code_64 = (v->efer & EFER_LMA) && (v->seg[SEG_CS].attr & SEG_ATTR_L);
+	v->rip = code_64 ? save->rip : (uint32_t)save->rip;
 }
 
 static void load_branch_records(struct vcpu *v, const struct vmcb_save_cached *save)

@@ -445,6 +445,13 @@ static void put_instruction(struct code *o)
 	CHOOSE_OF(o->c, kinds)(o);
 }
 
+size_t guest_code_some(struct guest_plan *plan, struct choices *c, unsigned width, uint8_t *bytes, size_t room)
+{
+	struct code o = {.plan = plan, .c = c, .bytes = bytes, .room = room, .width = width};
+	put_instruction(&o);
+	return o.length;
+}
+
 /* ---- the whole ----------------------------------------------------------------------------------------------------------- */
 
 /* Drops the error code, steps over some bytes of what failed, goes back. */

@@ -423,7 +423,7 @@ static void make_segments(struct guest_plan *plan, struct choices *c, bool user)
 static void make_registers(struct guest_plan *plan, struct choices *c)
 {
 	struct plan_registers *r = &plan->start;
-	bool user = plan->mode > PLAN_PROTECTED16 && choose_rarely(c, 3);
+	bool user = plan->mode > PLAN_PROTECTED16 && !plan->supervisor && choose_rarely(c, 3);
 	make_control(plan, c);
 	make_msrs(plan, c);
 	make_segments(plan, c, user);
@@ -457,11 +457,8 @@ static void make_phases(struct guest_plan *plan, struct choices *c)
 		};
 }
 
-void guest_plan_make(struct guest_plan *plan, struct choices *c)
+void guest_plan_fill(struct guest_plan *plan, struct choices *c)
 {
-	memset(plan, 0, sizeof(*plan));
-	plan->mode = (enum plan_mode)choose(c, PLAN_MODE_COUNT);
-	make_model(plan, c);
 	make_options(plan, c);
 	for (unsigned n = 0; n < 0x1000; n += 8)
 		store(plan, PLAN_DATA + n, choose_rarely(c, 3) ? plan_address(plan, c) : choices_generate(c), 8);
@@ -477,4 +474,12 @@ void guest_plan_make(struct guest_plan *plan, struct choices *c)
 	make_registers(plan, c);
 	spoil_gdt(plan, c);
 	make_phases(plan, c);
+}
+
+void guest_plan_make(struct guest_plan *plan, struct choices *c)
+{
+	memset(plan, 0, sizeof(*plan));
+	plan->mode = (enum plan_mode)choose(c, PLAN_MODE_COUNT);
+	make_model(plan, c);
+	guest_plan_fill(plan, c);
 }

@@ -44,6 +44,7 @@ struct guest_plan {
 	unsigned check_interval;
 	bool compare;          /* devices answer by address alone, so that several ways to run can be compared */
 	bool tables_in_rom;
+	bool supervisor;       /* starts at CPL 0 */
 	gpa_t high_gpa;        /* of a second piece of RAM */
 	unsigned vcpu_index;
 	uint64_t slices;       /* seed of the lengths of turns */
@@ -54,6 +55,10 @@ struct guest_plan {
 };
 
 void guest_plan_make(struct guest_plan *plan, struct choices *c);
+/* The rest of it, where mode, model and supervisor are set and all else is zero. */
+void guest_plan_fill(struct guest_plan *plan, struct choices *c);
+/* One instruction, or a few that belong together, for code of this width. Returns their length, at most `room`. */
+size_t guest_code_some(struct guest_plan *plan, struct choices *c, unsigned width, uint8_t *bytes, size_t room);
 
 /* ---- between guest_plan.c and guest_code.c ------------------------------------------------------------------------------- */
 

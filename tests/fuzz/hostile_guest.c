@@ -248,12 +248,18 @@ static void check_control(const struct vcpu *v)
 	REQUIRE(!(v->cr4 & CR4_LA57) || vcpu_has(v, FEAT_LA57));
 	REQUIRE(!(v->dr7 >> 32) && (v->dr7 & DR7_FIXED_1) && !(v->dr6 >> 32) && (v->dr6 & DR6_FIXED_1) == DR6_FIXED_1);
 	REQUIRE(!(v->cr3 >> v->model.maxphyaddr) || !(v->efer & EFER_LMA) || v->model.maxphyaddr == 32);
+}
+
+static void check_known(const struct vcpu *v)
+{
 	const struct mmu_regs *known = mmu_get_regs(v->mmu);
+	REQUIRE(known->guest_mode == v->guest_mode && known->smm == v->smm);
 	REQUIRE(known->cr0 == v->cr0 && known->cr3 == v->cr3 && known->cr4 == v->cr4 && known->efer == v->efer);
 	REQUIRE(known->pkru == v->pkru && known->pkrs == v->pkrs);
 }
 
-static void check_segments(const struct vcpu *v)
+/* smm: RSM takes the segments of virtual-8086 mode as they are in memory. */
+static void check_segments(const struct vcpu *v, bool smm)
 {
 	for (unsigned n = 0; n < SEG_FS; n++) /* FS and GS keep the upper half of a base that 64-bit mode gave them */
 		REQUIRE(v->seg[n].base <= 0xffffffff);
@@ -261,7 +267,7 @@ static void check_segments(const struct vcpu *v)
 	REQUIRE(is_canonical(v->lstar, 57) && is_canonical(v->kernel_gs_base, 57) && is_canonical(v->gdtr.base, 57));
 	/* A task switch that fails half way leaves selectors without descriptors. */
 	REQUIRE(v->mode <= MODE_V8086 || v->seg[SEG_CS].unusable || (v->seg[SEG_CS].attr & (SEG_ATTR_P | SEG_ATTR_S)) == (SEG_ATTR_P | SEG_ATTR_S));
-	REQUIRE(v->mode != MODE_V8086 || v->seg[SEG_CS].base == (uint64_t)v->seg[SEG_CS].selector << 4);
+	REQUIRE(v->mode != MODE_V8086 || smm || v->seg[SEG_CS].base == (uint64_t)v->seg[SEG_CS].selector << 4);
 }
 
 /* Everything derived is what it would be if it were derived now. */
@@ -285,13 +291,18 @@ void check_state(struct guest *g)
 	struct vcpu *v = g->v;
 	uint64_t rflags = vcpu_rflags(v);
 	REQUIRE((rflags & FLAG_FIXED_1) && !(rflags & ~(FLAGS_DEFINED | FLAG_FIXED_1)));
-	REQUIRE(!(rflags & FLAG_VM) || (v->cr0 & CR0_PE));
+	REQUIRE(!(rflags & FLAG_VM) || (v->cr0 & CR0_PE) || v->guest_mode || g->foreign);
 	REQUIRE(v->cpl <= 3 && v->gpr[REG_ZERO] == 0);
-	REQUIRE(v->mode == MODE_LONG || v->rip <= 0xffffffff);
+	REQUIRE(v->mode == MODE_LONG || v->rip <= 0xffffffff || g->foreign);
 	REQUIRE(v->reply_count <= IO_REPLY_MAX && v->nmi_pending <= 2 && !v->stepping && !v->current && !v->kick_offset);
-	check_control(v);
-	check_segments(v);
+	if (!v->guest_mode && !g->foreign) { /* VMRUN loads combinations that nothing else can make */
+		check_control(v);
+		check_segments(v, g->check != NULL);
+	}
+	check_known(v);
 	check_derived(v);
+	if (g->check)
+		g->check(g);
 }
 
 /* ---- turns -------------------------------------------------------------------------------------------------------------- */

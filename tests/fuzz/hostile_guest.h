@@ -33,6 +33,10 @@ struct guest {
 	uint64_t apic_base, cr8;
 	unsigned interrupts;
 	bool table_written;
+	/* What else must hold after each turn, of a guest with more to it; NULL: nothing. */
+	void (*check)(struct guest *g);
+	void *more;
+	bool foreign; /* registers came from a client that may set what no instruction makes */
 };
 
 /* What was done in all, so that a run that does nothing is noticed. */

@@ -3,20 +3,26 @@
  *
  *	soak decode COUNT [SEED]   COUNT byte strings through the decoder, from an allocation of exactly 15 bytes
  *	soak core COUNT [SEED]     COUNT instructions at CPL 0 with random control registers and page tables
+ *	soak nested COUNT [SEED]   COUNT instructions of hypervisors and nested guests at the boundary of validity
  *
  * The core gets a new hostile guest (guest_plan.c) every ROUNDS_PER_PLAN rounds. A round writes a run of random instructions, half of them
  * encodings of the table and half noise, gives the registers random values, and executes them; faults go to the guest's handlers.
  * Now and then the control registers change, within what a processor can hold.
  */
 #include <inttypes.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "../host/generate.h"
 #include "hostile_guest.h"
 #include "insn_rows.h"
+#include "nested_run.h"
 
 #define ROUNDS_PER_PLAN 3000
 #define ROUND_INSTRUCTIONS 12
 #define PROGRESS 100000000ull
+
+static uint64_t current_plan; /* of soak_nested(), for the message that ends a run */
 
 /* ---- the decoder ------------------------------------------------------------------------------------------------------------ */
 
@@ -178,15 +184,53 @@ static void soak_core(struct generator *g, uint64_t count)
 	       totals.plans, totals.faults, totals.exits, totals.shutdowns);
 }
 
+/* ---- nested guests ---------------------------------------------------------------------------------------------------------- */
+
+static void soak_nested(struct generator *g, uint64_t count)
+{
+	uint64_t next = 0;
+	while (totals.instructions < count) {
+		struct choices c = {.state = random_next(g)};
+		uint64_t seed = c.state;
+		if (totals.instructions >= next) {
+			fprintf(stderr, "\rsoak: %" PRIu64 " of %" PRIu64 " instructions, plan %" PRIu64 " (%#" PRIx64 ")", totals.instructions, count,
+				totals.plans, seed);
+			next = totals.instructions + PROGRESS / 1000;
+		}
+		current_plan = seed;
+		nested_try(&c);
+	}
+	printf("soak: %" PRIu64 " instructions of %" PRIu64 " hypervisors, %" PRIu64 " VMRUNs, exits with %u codes, %" PRIu64 " SMIs, %" PRIu64
+	       " faults, %" PRIu64 " shutdowns, %" PRIu64 " runs repeated\n",
+	       totals.instructions, totals.plans, nested_totals.entries, nested_codes_seen(), nested_totals.smis, totals.faults,
+	       totals.shutdowns, totals.repeated);
+}
+
+/* The plan alone: `soak nested-plan STATE`. */
+static void died(int number)
+{
+	char text[80];
+	int length = snprintf(text, sizeof(text), "\nsoak: died in plan %#" PRIx64 "\n", current_plan);
+	if (write(2, text, (size_t)length) < 0)
+		_exit(1);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
 int main(int argc, char **argv)
 {
 	struct generator g = {.random = argc > 3 ? strtoull(argv[3], NULL, 0) : 1};
 	uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
+	signal(SIGABRT, died);
 	if (count && !strcmp(argv[1], "decode"))
 		soak_decode(&g, count);
 	else if (count && !strcmp(argv[1], "core"))
 		soak_core(&g, count);
+	else if (count && !strcmp(argv[1], "nested"))
+		soak_nested(&g, count);
+	else if (count && !strcmp(argv[1], "nested-plan"))
+		nested_try(&(struct choices){.state = count});
 	else
-		return fprintf(stderr, "usage: soak decode|core COUNT [SEED]\n"), 64;
+		return fprintf(stderr, "usage: soak decode|core|nested COUNT [SEED]\n"), 64;
 	return 0;
 }

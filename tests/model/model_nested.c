@@ -256,6 +256,16 @@ static bool machine_start(enum mmu_mode mode)
 	return m->vcpu;
 }
 
+static void machines_stop(void)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(machines); i++) {
+		mmu_vcpu_destroy(machines[i].vcpu);
+		mmu_vm_destroy(machines[i].vm);
+		mem_space_finish(&machines[i].space);
+		free(references[i]);
+	}
+}
+
 static void put_entries(struct machine *m, const struct cell *cell)
 {
 	for (unsigned i = 0; i < cell->count; i++) {
@@ -688,5 +698,7 @@ int main(int argc, char **argv)
 			return 1;
 	}
 	printf("%llu walks compared, %llu faults, of them %llu of nested tables\n", cells, faults, nested_faults);
-	return check_machines() && (single || only || (faults > cells / 8 && nested_faults > cells / 16)) ? 0 : 1;
+	bool ok = check_machines() && (single || only || (faults > cells / 8 && nested_faults > cells / 16));
+	machines_stop();
+	return ok ? 0 : 1;
 }
