@@ -250,6 +250,75 @@ static void test_large_pages(void **state)
 	}
 }
 
+/* What nested tables refuse says nothing about the guest's own: the TLB keeps the rest of a large page of theirs. */
+static void test_refusal_keeps_the_rest(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		start_running(&n, mode);
+		poke(&n.m, GUEST_AT + entry_gpa(guest_table_at(&n, 0xe00000, 2), 0xe00000, 2), PWU | PTE_PS | AD, 8);
+		nested_map(&n, 0x5000, (GUEST_AT + 0x5000) | PU);
+		assert_reads(&n.m, 0xe03000, GUEST_AT + 0x3000);
+		assert_reads(&n.m, 0xe05000, GUEST_AT + 0x5000);
+		assert_non_null(tlb_hit(&n.m, 0xe05000, 0));
+		assert_npf_final(&n, 0xe05000, PFERR_W, PFERR_P | PFERR_W | PFERR_U, 0x5000);
+		assert_null(tlb_hit(&n.m, 0xe05000, 0));
+		assert_non_null(tlb_hit(&n.m, 0xe03000, 0));
+		mmu_invlpg(n.m.vcpu, 0xe05000);
+		assert_null(tlb_hit(&n.m, 0xe03000, 0));
+		machine_stop(&n.m);
+	}
+}
+
+/* A refusal ends what is cached for the address as a table as well: L1 may put another page there without a flush. */
+static void test_refusal_forgets_a_table(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		start_running(&n, mode);
+		gpa_t table = guest_table_at(&n, GVA, 1), other = GUEST_AT + DATA + 0x3000;
+		guest_map(&n, GVA + 0x1000, table | PWU | AD);
+		guest_map(&n, GVA + 0x2000, DATA | PWU | AD);
+		assert_reads(&n.m, GVA, GUEST_AT + DATA);
+		poke(&n.m, nested_entry(&n, table, 1), 0, 8);
+		assert_npf_final(&n, GVA + 0x1000, 0, PFERR_U, table);
+		poke(&n.m, other + (guest_pte(&n, GVA + 0x2000) & PAGE_OFFSET_MASK), (DATA + 0x1000) | PWU | AD, 8);
+		nested_map(&n, table, other | PWU | AD);
+		assert_reads(&n.m, GVA + 0x2000, GUEST_AT + DATA + 0x1000);
+		machine_stop(&n.m);
+	}
+}
+
+/* A nested guest on the tables that L1 runs on, which are shadowed in one mode: once they are found its walks ask nobody. */
+static void test_tables_of_l1(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		nest_start(&n, mode);
+		assert_true(touch(&n.m, HOST_PAGE, PFERR_W));
+		for (unsigned level = 1; level <= 4; level++) {
+			gpa_t table = table_at(&n.m, n.host_root, 4, HOST_PAGE, level);
+			nested_map(&n, table, table | PWU);
+		}
+		nested_map(&n, HOST_PAGE, HOST_PAGE | PWU);
+		n.guest.cr3 = n.host_root;
+		uint64_t faults = 0;
+		for (unsigned i = 0; i < 8; i++) {
+			enter(&n);
+			assert_null(tlb_hit(&n.m, HOST_PAGE, PFERR_W));
+			assert_true(touch(&n.m, HOST_PAGE, PFERR_W));
+			assert_int_equal(n.m.translation.gpa, HOST_PAGE);
+			if (i)
+				assert_int_equal(n.m.trace.counters[COUNT_MMU_FAULTS], faults);
+			mmu_invlpg(n.m.vcpu, HOST_PAGE);
+			faults = n.m.trace.counters[COUNT_MMU_FAULTS];
+			leave(&n);
+			assert_true(touch(&n.m, HOST_PAGE, PFERR_W));
+		}
+		machine_stop(&n.m);
+	}
+}
+
 /* Without paging of its own the guest's linear addresses are its physical ones. */
 static void test_unpaged_guest(void **state)
 {
@@ -1147,6 +1216,9 @@ int main(void)
 		cmocka_unit_test(test_mmio_of_l1),
 		cmocka_unit_test(test_tables_in_rom),
 		cmocka_unit_test(test_large_pages),
+		cmocka_unit_test(test_refusal_keeps_the_rest),
+		cmocka_unit_test(test_refusal_forgets_a_table),
+		cmocka_unit_test(test_tables_of_l1),
 		cmocka_unit_test(test_unpaged_guest),
 		cmocka_unit_test(test_pae_guest),
 		cmocka_unit_test(test_five_levels),
