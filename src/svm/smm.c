@@ -81,6 +81,8 @@ static void host_load(struct vcpu *v, const struct vmcb_save *area, struct svm_h
 	data_segment_load(&ret->ss, &area->segments[VMCB_SS]);
 	data_segment_load(&ret->ds, &area->segments[VMCB_DS]);
 	ret->ss.attr &= (uint16_t)~SEG_ATTR_DPL;
+	if (!(ret->efer & EFER_LMA) || !(ret->cs.attr & SEG_ATTR_L)) /* code outside of 64-bit mode has no upper half */
+		ret->rip = (uint32_t)ret->rip;
 	table_load(v, &ret->gdtr, &area->segments[VMCB_GDTR]);
 	table_load(v, &ret->idtr, &area->segments[VMCB_IDTR]);
 }
