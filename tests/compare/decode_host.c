@@ -104,6 +104,12 @@ static bool acts_on_the_process(unsigned map, unsigned opcode, unsigned modrm)
 	       (opcode == 0xae && modrm >= 0xc0 && (reg == 2 || reg == 3 || reg == 5 || reg == 6)) || (opcode == 0xae && modrm < 0xc0);
 }
 
+/* An invalid opcode by its definition, or, as RSM, everywhere but where no program runs. */
+static bool is_always_invalid(unsigned op)
+{
+	return op == OP_UD0 || op == OP_UD1 || op == OP_UD2 || op == OP_RSM;
+}
+
 /* ---- comparison --------------------------------------------------------------------------------------------------------------- */
 
 static enum finding compare(struct probe *p, const uint8_t *bytes, unsigned mode, struct insn *ret_insn)
@@ -118,8 +124,7 @@ static enum finding compare(struct probe *p, const uint8_t *bytes, unsigned mode
 	if (wants_more(&out, mode))
 		return HOST_LONGER;
 	if (out.vector == VECTOR_UD)
-		return insn_rows[ret_insn->row].op == OP_UD0 || insn_rows[ret_insn->row].op == OP_UD1 || insn_rows[ret_insn->row].op == OP_UD2
-			       ? AGREES : HOST_REFUSES;
+		return is_always_invalid(insn_rows[ret_insn->row].op) ? AGREES : HOST_REFUSES;
 	if (ret_insn->length > 1) {
 		run_at_end(p, bytes, ret_insn->length - 1u, mode, &out);
 		if (!wants_more(&out, mode))

@@ -214,13 +214,18 @@ static bool is_implied(const struct insn_operand *ours)
 	       ours->kind == OPERAND_DX || ours->kind == OPERAND_ONE || ours->kind == OPERAND_X || ours->kind == OPERAND_Y;
 }
 
+/* Zydis shows the registers of these, which the opcode implies; of hints it shows whatever ModRM has. */
+static bool shows_nothing(unsigned op)
+{
+	return op == OP_NOP || op == OP_CLZERO || op == OP_VMRUN || op == OP_VMLOAD || op == OP_VMSAVE || op == OP_INVLPGA;
+}
+
 /* Operands that both sides show, in order. */
 static bool same_operands(const struct insn *insn, const ZydisDecodedInstruction *theirs, const ZydisDecodedOperand *operands)
 {
 	const struct insn_row_info *row = &insn_rows[insn->row];
 	unsigned hidden = row->operand_count - theirs->operand_count_visible, n = 0;
-	/* Zydis shows the address of CLZERO, which is always RAX; of hints it shows whatever ModRM has. */
-	if (row->op == OP_NOP || row->op == OP_CLZERO)
+	if (shows_nothing(row->op))
 		return true;
 	for (unsigned i = 0; i < row->operand_count; i++) {
 		if (hidden && is_implied(&row->operands[i]) && hidden <= row->operand_count)
