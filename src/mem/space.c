@@ -162,6 +162,21 @@ static struct mem_slot *slot_make(uint32_t as_id, uint32_t id, gpa_t gpa, uint64
 	return slot;
 }
 
+/* How many slots of the space, other than itself, have some of its host memory. */
+static unsigned slots_sharing(const struct mem_space *space, const struct mem_slot *slot)
+{
+	uintptr_t begin = (uintptr_t)slot->host, end = begin + slot->size;
+	unsigned count = 0;
+
+	for (unsigned as_id = 0; as_id < MEM_AS_COUNT; as_id++)
+		for (unsigned i = 0; i < space->slot_count[as_id]; i++) {
+			const struct mem_slot *other = space->slots[as_id][i];
+			uintptr_t other_begin = (uintptr_t)other->host;
+			count += other != slot && other_begin < end && begin < other_begin + other->size;
+		}
+	return count;
+}
+
 static void slot_insert(struct mem_space *space, struct mem_slot *slot)
 {
 	struct mem_slot **slots = space->slots[slot->as_id];
@@ -170,6 +185,7 @@ static void slot_insert(struct mem_space *space, struct mem_slot *slot)
 
 	memmove(slots + index + 1, slots + index, (count - index) * sizeof(*slots));
 	slots[index] = slot;
+	space->sharing += slots_sharing(space, slot);
 }
 
 static void slot_take_out(struct mem_space *space, struct mem_slot *slot)
@@ -179,6 +195,7 @@ static void slot_take_out(struct mem_space *space, struct mem_slot *slot)
 	unsigned count = --space->slot_count[slot->as_id];
 
 	BUG_ON(slots[index] != slot);
+	space->sharing -= slots_sharing(space, slot);
 	memmove(slots + index, slots + index + 1, (count - index) * sizeof(*slots));
 	space->last_hit[slot->as_id] = NULL;
 }

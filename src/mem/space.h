@@ -60,6 +60,7 @@ struct mem_space {
 	struct mem_slot *slots[MEM_AS_COUNT][MEM_MAX_SLOTS]; /* sorted by gpa, without overlap */
 	unsigned slot_count[MEM_AS_COUNT];
 	struct mem_slot *last_hit[MEM_AS_COUNT];
+	unsigned sharing; /* pairs of slots whose host memory overlaps */
 	uint64_t generation; /* raised by 2 per change; odd never */
 	bool updating;
 	struct list listeners;
@@ -86,6 +87,16 @@ void mem_listener_remove(struct mem_listener *listener);
 /* The slot that covers gfn, or NULL. In address space 1, gfns without a slot of that space fall through to space 0. */
 struct mem_slot *mem_slot_find(struct mem_space *space, uint32_t as_id, gfn_t gfn);
 
+/*
+ * The slot whose memory stands at a host address, found without a guest-physical one: NULL if it is not the slot that was found last, or
+ * if slots share memory, so that the address does not say which.
+ */
+static inline struct mem_slot *mem_slot_of_host(const struct mem_space *space, uint32_t as_id, const uint8_t *host)
+{
+	struct mem_slot *slot = space->last_hit[as_id];
+	return slot && !space->sharing && (uintptr_t)host - (uintptr_t)slot->host < slot->size ? slot : NULL;
+}
+
 static inline uint64_t mem_slot_page(const struct mem_slot *slot, gfn_t gfn)
 {
 	return gfn - gpa_to_gfn(slot->gpa);
@@ -94,6 +105,18 @@ static inline uint64_t mem_slot_page(const struct mem_slot *slot, gfn_t gfn)
 static inline uint8_t *mem_slot_host(const struct mem_slot *slot, gpa_t gpa)
 {
 	return slot->host + (gpa - slot->gpa);
+}
+
+/* The other way: where in the slot's range a host address of its memory is. */
+static inline gpa_t mem_slot_gpa(const struct mem_slot *slot, const uint8_t *host)
+{
+	return slot->gpa + (gpa_t)(host - slot->host);
+}
+
+/* The memory is going to be read or written by the guest, at once: what is done meanwhile is done while it is fetched. */
+static inline void mem_prefetch(const uint8_t *host)
+{
+	__builtin_prefetch(host);
 }
 
 static inline uint8_t *mem_page_flags(const struct mem_slot *slot, gfn_t gfn)

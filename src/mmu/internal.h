@@ -30,6 +30,19 @@ struct recent_root {
 	bool stale; /* a flush of its translations was ordered since it was in use: to be synced before the next use */
 };
 
+/*
+ * The table of level 1 that a look-up came to lately, as a processor's paging-structure cache has it. Good while the look-up would begin at
+ * the same top and no table was unlinked since. A top that is made anew has no tables below it yet, and had some when the hint was left.
+ */
+#define TABLE_HINTS 64
+
+struct table_hint {
+	uint64_t range; /* of 2 MiB, plus 1; 0: none */
+	const struct shadow_page *top;
+	struct shadow_page *table;
+	uint64_t unlinks; /* the vm's count */
+};
+
 /* An mmu owns a root: tables in use. */
 struct mmu {
 	union page_role root_role;
@@ -42,6 +55,7 @@ struct mmu {
 	/* As in a recent root: the root in use stays here while another mmu serves. */
 	uint32_t tag;
 	bool stale;
+	struct table_hint hints[TABLE_HINTS];
 };
 
 struct mmu_vcpu {

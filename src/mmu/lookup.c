@@ -1,5 +1,5 @@
 /*
- * Look-ups in the tables in use: the entry for an address, which guest page a leaf was made for, and from which guest tables. For the
+ * Look-ups in the tables in use: the entry for an address, which slot a leaf maps, and from which guest tables it was made. For the
  * processor half; root.c has the walk.
  */
 #include "mmu/bank.h"
@@ -15,15 +15,29 @@ uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *re
 	return spte;
 }
 
-uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn)
+/* The entry's host address tells the slot as a rule; the page's record of gfns, which a look-up need not read then, tells it always. */
+static struct mem_slot *slot_of_leaf(const struct mmu_vcpu *vcpu, const struct shadow_page *sp, unsigned index, uint64_t spte)
+{
+	struct mem_space *space = vm_head(vcpu->vm)->space;
+	struct mem_slot *slot = mem_slot_of_host(space, vcpu->regs.smm, spte_host(spte));
+
+	if (LIKELY(slot))
+		return slot;
+	gfn_t gfn = shadow_entry_gfn(sp, index);
+	slot = mem_slot_find(space, vcpu->regs.smm, gfn);
+	BUG_ON(!slot || mem_slot_host(slot, gfn_to_gpa(gfn)) != spte_host(spte));
+	return slot;
+}
+
+uint64_t spte_lookup_slot(struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, struct mem_slot **ret_slot)
 {
 	struct shadow_page *sp;
 	unsigned index;
-	uint64_t spte = root_lookup(vcpu, address, &sp, &index);
+	uint64_t spte = root_lookup_often(vcpu, address, &sp, &index);
 
 	*ret_level = sp ? sp->role.level : vcpu->mmu->root_role.level;
 	if (spte_is_present(spte) && spte_is_leaf(spte, *ret_level))
-		*ret_gfn = shadow_entry_gfn(sp, index) + ((address & (level_span(*ret_level) - 1)) >> PAGE_SHIFT);
+		*ret_slot = slot_of_leaf(vcpu, sp, index, spte);
 	return spte;
 }
 

@@ -57,8 +57,8 @@ void root_release_all(struct mmu_vcpu *vcpu);
  */
 uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level);
 
-/* The same right after root_load(), and the gfn of the 4 KiB page at `address` where the last spte is a leaf. */
-uint64_t spte_lookup_gfn(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, gfn_t *ret_gfn);
+/* The same right after root_load(), and the slot that the last spte maps, where that is a leaf. */
+uint64_t spte_lookup_slot(struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, struct mem_slot **ret_slot);
 
 /* Tells the TLB (tlb_list_table) of each guest table on the path to the leaf at `address`, which is there (lookup.c). */
 void spte_list_tables(struct mmu_vcpu *vcpu, uint64_t address);

@@ -162,12 +162,34 @@ bool root_reaches(const struct mmu_vcpu *vcpu, uint64_t address)
 	return !is_nested_paging(vcpu) || !(address >> vcpu->npt_walk.regime.linear_bits);
 }
 
+static uint64_t visible_entry(const struct mmu_vcpu *vcpu, const struct shadow_page *sp, unsigned index)
+{
+	uint64_t spte = spte_read(&sp->spt[index]);
+	return spte && is_hidden(vcpu, spte) ? 0 : spte;
+}
+
 uint64_t root_lookup(const struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index)
 {
-	struct shadow_page *sp = root_reaches(vcpu, address) ? root_walk(vcpu->mmu, root_address(vcpu, address), ret_index) : NULL;
-	uint64_t spte = sp ? spte_read(&sp->spt[*ret_index]) : 0;
-	*ret_sp = sp;
-	return spte && is_hidden(vcpu, spte) ? 0 : spte;
+	*ret_sp = root_reaches(vcpu, address) ? root_walk(vcpu->mmu, root_address(vcpu, address), ret_index) : NULL;
+	return *ret_sp ? visible_entry(vcpu, *ret_sp, *ret_index) : 0;
+}
+
+uint64_t root_lookup_often(struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index)
+{
+	struct mmu *mmu = vcpu->mmu;
+	uint64_t place = root_address(vcpu, address), range = place >> (PAGE_SHIFT + 9);
+	struct table_hint *hint = &mmu->hints[range % TABLE_HINTS];
+	const struct shadow_page *top = root_top(mmu, place);
+
+	if (LIKELY(hint->range == range + 1 && hint->top == top && hint->unlinks == vcpu->vm->unlinks) && root_reaches(vcpu, address)) {
+		*ret_sp = hint->table;
+		*ret_index = level_index(place, LEVEL_4K);
+		return visible_entry(vcpu, hint->table, *ret_index);
+	}
+	uint64_t spte = root_lookup(vcpu, address, ret_sp, ret_index);
+	if (*ret_sp && (*ret_sp)->role.level == LEVEL_4K)
+		*hint = (struct table_hint){ .range = range + 1, .top = top, .table = *ret_sp, .unlinks = vcpu->vm->unlinks };
+	return spte;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------------------------ */

@@ -95,10 +95,11 @@ static void unmap_leaf(struct mmu_vm *vm, struct shadow_page *sp, unsigned index
 	BUG("a leaf is in no reverse map");
 }
 
-static void unlink_child(struct shadow_page *sp, unsigned index, uint64_t spte)
+static void unlink_child(struct mmu_vm *vm, struct shadow_page *sp, unsigned index, uint64_t spte)
 {
 	bool found = rmap_remove(&spte_child(spte)->parents, &sp->spt[index]);
 	BUG_ON(!found);
+	vm->unlinks++;
 	sync_child_unlinked(sp, index);
 }
 
@@ -108,7 +109,7 @@ void shadow_zap_entry(struct mmu_vm *vm, struct shadow_page *sp, unsigned index)
 	if (!spte)
 		return;
 	if (spte_is_table(spte))
-		unlink_child(sp, index, spte);
+		unlink_child(vm, sp, index, spte);
 	else if (spte_is_present(spte))
 		unmap_leaf(vm, sp, index, spte);
 	TRACE(vm_trace(vm), TRACE_MMU, SPTE_SET, sp->gfn, sp->role.level, spte & ~SPTE_HOST_MASK, 0);

@@ -61,6 +61,7 @@ struct mmu_vm {
 	unsigned quota;
 	void **chunks;
 	unsigned chunk_count;
+	uint64_t unlinks; /* how often a table was taken from its parent: hints of look-ups compare it */
 	unsigned generation; /* of shadow pages; a page of another one is obsolete */
 	uint64_t meaning; /* what the guest's entries mean beyond their role: see root.c */
 	bool had_smm_slots;
@@ -279,6 +280,8 @@ struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned 
  * none or none for this vCPU's registers; the page that it stands in (NULL: none) and the index there.
  */
 uint64_t root_lookup(const struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index);
+/* The same, with the hints of the mmu in use. */
+uint64_t root_lookup_often(struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index);
 
 /* Whether pages converted for CR0.WP=0 would escape a protection that this vCPU's registers ask for. */
 bool root_forbids_converted(const struct mmu_vcpu *vcpu);

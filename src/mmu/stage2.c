@@ -57,17 +57,17 @@ static uint64_t refusals(const struct mmu_vcpu *vcpu, uint64_t spte)
 }
 
 /* A leaf that allows the access, turned into a host address. */
-static bool use_leaf(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, uint64_t spte, unsigned level, gfn_t gfn, struct stage2_page *ret)
+static bool use_leaf(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, uint64_t spte, unsigned level, struct mem_slot *slot,
+		     struct stage2_page *ret)
 {
 	uint64_t refuses = refusals(vcpu, spte);
 
 	if (!spte_is_present(spte) || !spte_is_leaf(spte, level) || (stage2_needs(code) & refuses))
 		return false;
-	struct mem_slot *slot = mem_slot_find(vm_head(vcpu->vm)->space, vcpu->regs.smm, gfn);
-	BUG_ON(!slot);
-	remember(vcpu, gpa, code, spte, level, slot, refuses);
 	ret->host = spte_host(spte) + (gpa & (level_span(level) - 1));
+	mem_prefetch(ret->host);
 	ret->slot = slot;
+	remember(vcpu, gpa, code, spte, level, slot, refuses);
 	ret->writable = !(refuses & stage2_store_bit(code));
 	return true;
 }
@@ -142,10 +142,10 @@ enum stage2_answer stage2_resolve(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t cod
 {
 	for (unsigned round = 0; round < MOST_ROUNDS; round++) {
 		unsigned level;
-		gfn_t gfn = 0;
+		struct mem_slot *slot = NULL;
 		root_load(vcpu);
-		uint64_t spte = spte_lookup_gfn(vcpu, gpa, &level, &gfn);
-		if (use_leaf(vcpu, gpa, code, spte, level, gfn, ret))
+		uint64_t spte = spte_lookup_slot(vcpu, gpa, &level, &slot);
+		if (use_leaf(vcpu, gpa, code, spte, level, slot, ret))
 			return STAGE2_OK;
 		uint64_t present = spte_is_mmio(spte) ? PFERR_P | PFERR_RSVD : spte_is_present(spte) ? PFERR_P : 0;
 		switch (mmu_fault(vcpu, gpa, code | present, ret_translation, ret_fault)) {

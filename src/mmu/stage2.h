@@ -50,7 +50,7 @@ struct stage2_page {
 /* Its address in L1's memory. */
 static inline gpa_t stage2_gpa(const struct stage2_page *page)
 {
-	return page->slot->gpa + (gpa_t)(page->host - page->slot->host);
+	return mem_slot_gpa(page->slot, page->host);
 }
 
 enum stage2_answer {
@@ -93,26 +93,30 @@ static ALWAYS_INLINE unsigned stage2_place(gfn_t gfn)
 	return gfn % STAGE2_ENTRIES;
 }
 
-/* The cache alone. */
+static ALWAYS_INLINE bool stage2_use(const struct stage2_entry *entry, uint64_t offset, uint64_t code, struct stage2_page *ret)
+{
+	if (UNLIKELY(stage2_needs(code) & entry->refuses))
+		return false;
+	ret->host = entry->host + offset;
+	ret->slot = entry->slot;
+	ret->writable = !(entry->refuses & stage2_store_bit(code));
+	return true;
+}
+
+/* The cache alone. Tables are few and asked for often; for what they map a large entry is likelier than a small one. */
 static ALWAYS_INLINE bool stage2_find(const struct stage2_cache *cache, gpa_t gpa, uint64_t code, struct stage2_page *ret)
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
 	gfn_t range = gfn >> STAGE2_LARGE_SHIFT;
-	const struct stage2_entry *entry = &cache->large[range % STAGE2_ENTRIES];
-	uint64_t mask = BIT(STAGE2_LARGE_SHIFT + PAGE_SHIFT) - 1;
+	const struct stage2_entry *large = &cache->large[range % STAGE2_ENTRIES];
+	const struct stage2_entry *page = code & PFERR_GUEST_PAGE ? &cache->tables[stage2_place(gfn)] : &cache->small[stage2_place(gfn)];
+	bool is_page = page->key == gfn + 1 && page->epoch == cache->epoch;
 
-	if (UNLIKELY(entry->key != range + 1 || entry->epoch != cache->epoch)) {
-		entry = code & PFERR_GUEST_PAGE ? &cache->tables[stage2_place(gfn)] : &cache->small[stage2_place(gfn)];
-		mask = PAGE_OFFSET_MASK;
-		if (entry->key != gfn + 1 || entry->epoch != cache->epoch)
-			return false;
-	}
-	if (UNLIKELY(stage2_needs(code) & entry->refuses))
-		return false;
-	ret->host = entry->host + (gpa & mask);
-	ret->slot = entry->slot;
-	ret->writable = !(entry->refuses & stage2_store_bit(code));
-	return true;
+	if ((code & PFERR_GUEST_PAGE) && LIKELY(is_page))
+		return stage2_use(page, gpa & PAGE_OFFSET_MASK, code, ret);
+	if (large->key == range + 1 && large->epoch == cache->epoch)
+		return stage2_use(large, gpa & (BIT(STAGE2_LARGE_SHIFT + PAGE_SHIFT) - 1), code, ret);
+	return is_page && stage2_use(page, gpa & PAGE_OFFSET_MASK, code, ret);
 }
 
 /*

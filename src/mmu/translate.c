@@ -73,7 +73,10 @@ static bool walk_tables(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struc
 	return guest_walk_tdp(vcpu, &vcpu->walk, gva, access, ret, ret_fault);
 }
 
-/* The tables of the walk are listed, and so watched, before anybody asks whether the final page is: it may be one of them. */
+/*
+ * The tables of the walk are listed, and so watched, before anybody asks whether the final page is: it may be one of them. Not earlier:
+ * the monitor may have emptied the world meanwhile, and what it was filled from with it.
+ */
 static bool translate_both(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struct mmu_translation *ret,
 			   struct mmu_guest_fault *ret_fault)
 {
@@ -83,10 +86,11 @@ static bool translate_both(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, st
 
 	if (!walk_tables(vcpu, gva, access, &walk, ret_fault))
 		return false;
-	tlb_list_tables(vcpu, &walk);
 	bool global = walk.global && (vcpu->regs.cr4 & CR4_PGE);
 	switch (stage2_reach(vcpu, vcpu->tlb->stage2, walk.gpa, code, &page, ret, ret_fault)) {
 	case STAGE2_OK:
+		mem_prefetch(page.host);
+		tlb_list_tables(vcpu, &walk);
 		break;
 	case STAGE2_NOT_RAM:
 		ret->global = global;
@@ -122,15 +126,16 @@ static uint64_t spte_refusal(const struct mmu_vcpu *vcpu, uint64_t spte, unsigne
 	return regime_permission_fault(&vcpu->shadow_regime, rights, spte_pkey(spte), access, vcpu->regs.pkru, vcpu->regs.pkrs);
 }
 
-static void use_spte(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, uint64_t spte, unsigned level, gfn_t gfn,
+static void use_spte(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, uint64_t spte, unsigned level, struct mem_slot *slot,
 		     struct mmu_translation *ret)
 {
-	struct mem_slot *slot = mem_slot_find(vm_head(vcpu->vm)->space, vcpu->regs.smm, gfn);
 	uint8_t *host = spte_host(spte) + (gva & (level_span(level) - 1));
+	gpa_t gpa = mem_slot_gpa(slot, host);
+	gfn_t gfn = gpa_to_gfn(gpa);
 
-	BUG_ON(!slot || mem_slot_host(slot, gfn_to_gpa(gfn)) != host - (gva & PAGE_OFFSET_MASK));
+	mem_prefetch(host);
 	*ret = (struct mmu_translation){
-		.gpa = gfn_to_gpa(gfn) | (gva & PAGE_OFFSET_MASK),
+		.gpa = gpa,
 		.host = host,
 		.slot = slot,
 		.watched = slot_is_watched(slot, gfn),
@@ -182,16 +187,16 @@ static bool translate_shadow(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, 
 
 	for (unsigned round = 0; round < MOST_ROUNDS; round++) {
 		unsigned level;
-		gfn_t gfn;
+		struct mem_slot *slot = NULL;
 		bool done;
 		uint64_t refusal = 0;
 		root_load(vcpu);
-		uint64_t spte = spte_lookup_gfn(vcpu, address, &level, &gfn);
+		uint64_t spte = spte_lookup_slot(vcpu, address, &level, &slot);
 		bool leaf = spte_is_present(spte) && spte_is_leaf(spte, level);
 		if (leaf || spte_is_mmio(spte))
 			refusal = spte_refusal(vcpu, spte, level, access);
 		if (leaf && !refusal) {
-			use_spte(vcpu, address, access, spte, level, gfn, ret);
+			use_spte(vcpu, address, access, spte, level, slot, ret);
 			return true;
 		}
 		if (ask_monitor(vcpu, address, asked | refusal, ret, ret_fault, &done))

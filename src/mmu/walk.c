@@ -210,7 +210,7 @@ static void note_store(const struct walker *walker, const struct entry_place *pl
 
 	if (!slot)
 		return;
-	gpa_t gpa = slot->gpa + (gpa_t)(place->host - slot->host); /* place->gpa may be a nested guest's */
+	gpa_t gpa = mem_slot_gpa(slot, place->host); /* place->gpa may be a nested guest's */
 	unsigned heard = PAGE_FLAG_CODE | (small && walker->vcpu->regs.guest_mode ? PAGE_FLAG_TABLE : 0);
 	if (slot->dirty)
 		slot->dirty[mem_slot_page(slot, gpa_to_gfn(gpa))] = 1;
@@ -288,7 +288,7 @@ static ALWAYS_INLINE void record_entry(struct walk_result *result, enum walk_kin
 	record->entry_gpa = place->gpa;
 	record->entry = entry;
 	if (kind == WALK_NESTED)
-		record->memory_gfn = place->slot ? gpa_to_gfn(place->slot->gpa + (gpa_t)(place->host - place->slot->host)) : WALK_NO_MEMORY;
+		record->memory_gfn = place->slot ? gpa_to_gfn(mem_slot_gpa(place->slot, place->host)) : WALK_NO_MEMORY;
 	if (kind == WALK_PURE) {
 		result->unreadable[level] = !place->host;
 		result->lowest_read = level;

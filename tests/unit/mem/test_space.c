@@ -246,6 +246,35 @@ static void test_copies_cross_slots(void **state)
 	mem_space_finish(&space);
 }
 
+/* A host address names a slot only while no two slots have the same memory. */
+static void test_slot_of_host(void **state)
+{
+	struct mem_space space;
+	mem_space_init(&space);
+	assert_true(mem_slot_add(&space, 0, 1, 0x10000, 0x4000, NULL, 0, NULL));
+	struct mem_slot *first = mem_slot_find(&space, 0, 0x10);
+	uint8_t *memory = first->host;
+	assert_ptr_equal(mem_slot_of_host(&space, 0, memory), first);
+	assert_ptr_equal(mem_slot_of_host(&space, 0, memory + 0x3fff), first);
+	assert_null(mem_slot_of_host(&space, 0, memory + 0x4000));
+	assert_null(mem_slot_of_host(&space, 0, memory - 1));
+	assert_null(mem_slot_of_host(&space, 1, memory));
+	assert_int_equal(mem_slot_gpa(first, memory + 0x1234), 0x11234);
+	assert_true(mem_slot_add(&space, 0, 2, 0x20000, 0x1000, memory + 0x3000, 0, NULL));
+	assert_true(mem_slot_add(&space, 1, 3, 0x20000, 0x1000, memory, 0, NULL));
+	assert_ptr_equal(mem_slot_find(&space, 0, 0x10), first);
+	assert_null(mem_slot_of_host(&space, 0, memory));
+	assert_true(mem_slot_remove(&space, 0, 2));
+	assert_ptr_equal(mem_slot_find(&space, 0, 0x10), first);
+	assert_null(mem_slot_of_host(&space, 0, memory));
+	assert_true(mem_slot_remove(&space, 1, 3));
+	assert_ptr_equal(mem_slot_find(&space, 0, 0x10), first);
+	assert_ptr_equal(mem_slot_of_host(&space, 0, memory), first);
+	assert_true(mem_slot_remove(&space, 0, 1));
+	assert_null(mem_slot_of_host(&space, 0, memory));
+	mem_space_finish(&space);
+}
+
 static void test_read_only(void **state)
 {
 	struct mem_space space;
@@ -407,7 +436,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add_and_find), cmocka_unit_test(test_last_page_of_all), cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_too_many), cmocka_unit_test(test_move_remove_and_news),
-		cmocka_unit_test(test_copies_cross_slots), cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_copies_cross_slots), cmocka_unit_test(test_slot_of_host), cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_second_address_space), cmocka_unit_test(test_watch), cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_sparse), cmocka_unit_test(test_random_against_table),
 	};
