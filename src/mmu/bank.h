@@ -22,6 +22,19 @@
 
 enum tlb_kind { TLB_READ, TLB_WRITE, TLB_FETCH, TLB_KIND_COUNT };
 
+/*
+ * Of 64 neighbouring places: those where something was entered from a guest page larger than 4 KiB, and from which ranges, in a bit for
+ * each hash of a range's number. What is there now may be another, so that who comes here looks at the tag; but an entry of a large page
+ * is in no place that is not listed, and of no range whose bit is clear.
+ */
+struct large_places {
+	uint64_t listed;
+	uint64_t large, huge; /* 2 or 4 MiB, 1 GiB */
+};
+
+#define TLB_PLACE_WORDS ((1 << TLB_ENTRIES_LOG2) / 64)
+#define TLB_FETCH_PLACE_WORDS ((1 << TLB_FETCH_ENTRIES_LOG2) / 64)
+
 /* A set of numbers that may say yes too often. */
 struct range_filter {
 	uint64_t bits[4];
@@ -33,6 +46,8 @@ struct tlb_bank_state {
 	/* The slots that are not empty, so that emptying a bank costs what filling it did. */
 	unsigned log_count[TLB_KIND_COUNT];
 	uint16_t log_read[1 << TLB_ENTRIES_LOG2], log_write[1 << TLB_ENTRIES_LOG2], log_fetch[1 << TLB_FETCH_ENTRIES_LOG2];
+	struct large_places large_read[TLB_PLACE_WORDS], large_write[TLB_PLACE_WORDS], large_fetch[TLB_FETCH_PLACE_WORDS];
+	bool has_large;
 	bool has_global;
 	uint16_t user_keys, supervisor_keys;      /* protection keys of data entries */
 	struct range_filter large, huge;          /* 2 or 4 MiB and 1 GiB ranges with entries of guest pages that large */

@@ -6,11 +6,15 @@
  * an invalidation of an address that finds a fetch entry, or may have missed one because it was displaced. Not when an entry is merely
  * displaced, and not when a world is revived.
  */
+#include <string.h>
+
 #include "arch/cr.h"
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "mmu/bank.h"
 #include "mmu/monitor.h"
+
+#define HUGE_SHIFT 30
 
 /* ---- the empty bank ----------------------------------------------------------------------------------------------------- */
 
@@ -38,6 +42,11 @@ static uint16_t *bank_log(struct tlb_bank_state *state, enum tlb_kind kind)
 	return kind == TLB_READ ? state->log_read : kind == TLB_WRITE ? state->log_write : state->log_fetch;
 }
 
+static struct large_places *bank_large_places(struct tlb_bank_state *state, enum tlb_kind kind)
+{
+	return kind == TLB_READ ? state->large_read : kind == TLB_WRITE ? state->large_write : state->large_fetch;
+}
+
 #define bank_for_each(bank, kind, entry)                                                                                   \
 	for (unsigned at_##entry = 0; at_##entry < (bank)->state->log_count[kind]; at_##entry++)                             \
 		for (struct tlb_entry *entry = &bank_entries(bank, kind)[bank_log((bank)->state, kind)[at_##entry]]; entry; \
@@ -53,6 +62,17 @@ static void entry_drop(struct tlb_entry *entry)
 	*entry = (struct tlb_entry){ TLB_TAG_DROPPED, 0 };
 }
 
+static void forget_large(struct tlb_bank_state *state)
+{
+	if (!state->has_large)
+		return;
+	memset(state->large_read, 0, sizeof(state->large_read));
+	memset(state->large_write, 0, sizeof(state->large_write));
+	memset(state->large_fetch, 0, sizeof(state->large_fetch));
+	state->large = state->huge = (struct range_filter){ { 0 } };
+	state->has_large = false;
+}
+
 static void bank_clear(struct tlb_bank *bank)
 {
 	struct tlb_bank_state *state = bank->state;
@@ -64,7 +84,7 @@ static void bank_clear(struct tlb_bank *bank)
 	}
 	state->has_global = false;
 	state->user_keys = state->supervisor_keys = 0;
-	state->large = state->huge = (struct range_filter){ { 0 } };
+	forget_large(state);
 }
 
 static void bank_enter(struct tlb_bank *bank, enum tlb_kind kind, uint64_t index, gva_t page, const uint8_t *host_page)
@@ -90,17 +110,55 @@ static void bank_drop_neighbours(struct tlb_bank *bank, uint64_t index, const st
 		entry_drop(&bank->write[index ^ 1]);
 }
 
-/* True if a fetch entry went. */
-static bool bank_drop_range(struct tlb_bank *bank, gva_t gva, unsigned shift)
+static uint64_t range_bit(gva_t gva, unsigned shift)
+{
+	return BIT((gva >> shift) * 0x9e3779b97f4a7c15ull >> 58);
+}
+
+/*
+ * Drops what is of the range in the listed ones of 64 places. What was displaced or dropped before is listed no longer, and the ranges are
+ * those of what is left: who asks again without another fill has nothing to look at. True if an entry went.
+ */
+static bool drop_listed(struct tlb_entry *entries, struct large_places *places, uint64_t *ranges, gva_t gva, unsigned shift)
+{
+	bool dropped = false;
+
+	*ranges = 0;
+	for (uint64_t left = places->listed; left; left &= left - 1) {
+		unsigned at = (unsigned)__builtin_ctzll(left);
+		gva_t tag = entries[at].tag;
+		if (is_page_tag(tag) && tag >> shift != gva >> shift) {
+			*ranges |= range_bit(tag, shift);
+			continue;
+		}
+		dropped |= is_page_tag(tag);
+		entry_drop(&entries[at]);
+		places->listed &= ~BIT(at);
+	}
+	return dropped;
+}
+
+/*
+ * Drops what the guest's large pages gave to the range. A range takes as many consecutive places as it has pages, or all of them; it begins
+ * at a multiple of its size, and so do its places: they never wrap. Only those are looked at that were entered from the range, so that the
+ * cost does not grow with what else the bank holds. True if a fetch entry went.
+ */
+static bool bank_drop_range(const struct mmu_hot *hot, struct tlb_bank *bank, gva_t gva, unsigned shift)
 {
 	bool fetch_dropped = false;
+	uint64_t bit = range_bit(gva, shift);
 
-	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++)
-		bank_for_each(bank, kind, entry)
-			if (is_page_tag(entry->tag) && entry->tag >> shift == gva >> shift) {
-				entry_drop(entry);
+	for (unsigned kind = 0; kind < TLB_KIND_COUNT; kind++) {
+		uint64_t mask = kind == TLB_FETCH ? hot->fetch_mask : hot->index_mask;
+		uint64_t count = MIN(BIT(shift - PAGE_SHIFT), mask + 1);
+		uint64_t first = gva >> PAGE_SHIFT & mask & ~(count - 1);
+		for (uint64_t at = first; at < first + count; at += 64) {
+			struct large_places *places = &bank_large_places(bank->state, kind)[at / 64];
+			uint64_t *ranges = shift == HUGE_SHIFT ? &places->huge : &places->large;
+			if ((*ranges & bit) && drop_listed(&bank_entries(bank, kind)[at], places, ranges, gva, shift))
 				fetch_dropped |= kind == TLB_FETCH;
-			}
+		}
+	}
 	return fetch_dropped;
 }
 
@@ -140,9 +198,9 @@ static bool bank_drop_gva(const struct mmu_hot *hot, struct tlb_bank *bank, gva_
 	bool fetch_dropped = bank_drop_page(hot, bank, gva);
 
 	if (filter_may_have(&state->large, gva >> large_shift))
-		fetch_dropped |= bank_drop_range(bank, gva, large_shift);
-	if (filter_may_have(&state->huge, gva >> 30))
-		fetch_dropped |= bank_drop_range(bank, gva, 30);
+		fetch_dropped |= bank_drop_range(hot, bank, gva, large_shift);
+	if (filter_may_have(&state->huge, gva >> HUGE_SHIFT))
+		fetch_dropped |= bank_drop_range(hot, bank, gva, HUGE_SHIFT);
 	return fetch_dropped;
 }
 
@@ -433,16 +491,39 @@ static struct tlb_bank *bank_for(struct mmu_vcpu *vcpu, enum tlb_class tlb_class
 	return bank;
 }
 
+static void list_place(struct large_places *places, uint64_t place, uint64_t large, uint64_t huge)
+{
+	places[place / 64].listed |= BIT(place % 64);
+	places[place / 64].large |= large;
+	places[place / 64].huge |= huge;
+}
+
+/* The fill is of a page larger than 4 KiB: an invalidation of any of its addresses concerns it. */
+static void note_large(const struct mmu_hot *hot, struct tlb_bank_state *state, const struct tlb_fill *fill)
+{
+	uint64_t page = fill->gva >> PAGE_SHIFT;
+	bool is_huge = fill->guest_level > LEVEL_2M;
+	unsigned shift = is_huge ? HUGE_SHIFT : state->world->large_shift;
+	uint64_t large = is_huge ? 0 : range_bit(fill->gva, shift), huge = is_huge ? range_bit(fill->gva, shift) : 0;
+
+	state->has_large = true;
+	filter_add(is_huge ? &state->huge : &state->large, fill->gva >> shift);
+	if (fill->read)
+		list_place(state->large_read, page & hot->index_mask, large, huge);
+	if (fill->write)
+		list_place(state->large_write, page & hot->index_mask, large, huge);
+	if (fill->fetch)
+		list_place(state->large_fetch, page & hot->fetch_mask, large, huge);
+}
+
 static void note_fill(struct mmu_vcpu *vcpu, struct tlb_bank *bank, const struct tlb_fill *fill)
 {
 	struct tlb_bank_state *state = bank->state;
 	const struct regime *regime = &cpu_walk(vcpu)->regime;
 
 	state->has_global |= fill->global;
-	if (fill->guest_level == LEVEL_2M)
-		filter_add(&state->large, fill->gva >> state->world->large_shift);
-	else if (fill->guest_level > LEVEL_2M)
-		filter_add(&state->huge, fill->gva >> 30);
+	if (fill->guest_level >= LEVEL_2M)
+		note_large(vcpu->hot, state, fill);
 	if (fill->fetch)
 		return;
 	if (fill->user_page && regime->pke)
