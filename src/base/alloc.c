@@ -52,3 +52,8 @@ void pages_free(void *memory, size_t bytes)
 	if (memory)
 		munmap(memory, bytes);
 }
+
+void pages_prefer_large(void *memory, size_t bytes)
+{
+	madvise(memory, bytes, MADV_HUGEPAGE); /* a host that has none goes on without */
+}

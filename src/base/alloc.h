@@ -15,6 +15,8 @@ void mem_free(void *memory);
 /* Page-aligned, zeroed on first touch, untouched pages cost nothing. Release with pages_free and the same size. */
 void *pages_alloc(size_t bytes);
 void pages_free(void *memory, size_t bytes);
+/* A hint for much memory that will be used: the host may back it with large pages. */
+void pages_prefer_large(void *memory, size_t bytes);
 
 /* Test hook: the allocation `countdown` calls from now fails (0 = the next one); negative switches it off. */
 void alloc_fail_after(long countdown);

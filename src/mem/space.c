@@ -15,6 +15,8 @@
 #include "base/bug.h"
 
 #define SLOT_FLAGS_DEFINED (SLOT_READONLY | SLOT_LOG_DIRTY)
+/* A slot of this size is a machine's memory, most of which is used sooner or later: large pages spare it page faults and TLB misses. */
+#define LARGE_MEMORY (32ull << 20)
 
 void mem_space_init(struct mem_space *space)
 {
@@ -152,6 +154,8 @@ static struct mem_slot *slot_make(uint32_t as_id, uint32_t id, gpa_t gpa, uint64
 	if (!host) {
 		slot->host = pages_alloc(size);
 		slot->owned = true;
+		if (slot->host && size >= LARGE_MEMORY)
+			pages_prefer_large(slot->host, size);
 	}
 	if (!slot->host || !slot_alloc_arrays(slot)) {
 		if (slot->owned)
