@@ -39,7 +39,8 @@ void digest_bytes(struct digest *digest, const void *bytes, size_t length)
 	memcpy(lanes, digest->lanes, sizeof(lanes));
 	for (; left >= CHUNK; left -= CHUNK, at += CHUNK)
 		add_chunk(lanes, at);
-	memcpy(rest, at, left);
+	if (left > 0) /* of nothing, `bytes` may be NULL */
+		memcpy(rest, at, left);
 	add_chunk(lanes, rest);
 	lanes[0] = stir(lanes[0], length);
 	memcpy(digest->lanes, lanes, sizeof(lanes));

@@ -100,7 +100,7 @@ void pack_int(struct pack *pack, int *value) { *value = (int)(uint32_t)number(pa
 
 void pack_bool(struct pack *pack, bool *value)
 {
-	uint64_t byte = number(pack, *value, 1);
+	uint64_t byte = number(pack, !pack->loading && *value, 1); /* what is loaded over need not be a flag yet */
 	pack_check(pack, byte <= 1, "a flag is neither 0 nor 1");
 	*value = byte == 1;
 }
