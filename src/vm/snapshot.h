@@ -26,6 +26,7 @@
 #include "base/pack.h"
 #include "vm/vm.h"
 
+#define SNAPSHOT_MAGIC "UMBRASNP"
 #define SNAPSHOT_VERSION 1u
 
 /* Takes all bytes; false after which nothing more is written. */
@@ -53,7 +54,10 @@ bool machine_save(struct machine *machine, const struct snapshot_sink *sink, con
 struct machine *machine_restore(const struct snapshot_source *source, const struct machine_config *config, const char *name,
 				struct err *err);
 
-/* The same with a file. Saving replaces a file of that name only when the new one is complete and on the disk (snapshot_file.c). */
+/*
+ * The same with a file. Saving replaces a file of that name only when the new one is complete and on the disk, and removes the parts of it
+ * that killed processes left (snapshot_file.c).
+ */
 bool machine_save_file(struct machine *machine, const char *path, struct err *err);
 struct machine *machine_restore_file(const char *path, const struct machine_config *config, struct err *err);
 

@@ -7,7 +7,6 @@
 #include "base/alloc.h"
 #include "vm/snapshot.h"
 
-#define MAGIC "UMBRASNP"
 #define NAME_SIZE 8u
 #define FILE_HEADER_SIZE 16u
 #define HEADER_SIZE 40u
@@ -66,7 +65,7 @@ void snapshot_writer_begin(struct snapshot_writer *writer, const struct snapshot
 
 	*writer = (struct snapshot_writer){.sink = sink, .name = name, .err = err};
 	digest_init(&writer->headers);
-	memcpy(header, MAGIC, 8);
+	memcpy(header, SNAPSHOT_MAGIC, 8);
 	put(header + 8, SNAPSHOT_VERSION, 4);
 	put(header + 12, crc_of(header, 12), 4);
 	write_bytes(writer, header, sizeof(header));
@@ -144,7 +143,7 @@ void snapshot_reader_begin(struct snapshot_reader *reader, const struct snapshot
 	*reader = (struct snapshot_reader){.source = source, .name = name, .err = err};
 	digest_init(&reader->headers);
 	pack_load(&reader->pack, NULL, 0);
-	if (source->read(source->opaque, header, sizeof(header)) != sizeof(header) || memcmp(header, MAGIC, 8)) {
+	if (source->read(source->opaque, header, sizeof(header)) != sizeof(header) || memcmp(header, SNAPSHOT_MAGIC, 8)) {
 		snapshot_refuse(reader, "not a snapshot");
 		return;
 	}

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "arch/vmcb.h"
 #include "dev/acpi.h"
 #include "vm/board.h"
 
@@ -299,8 +300,7 @@ static void smram_is_apart(void **state)
 	assert_null(create_with_smram((enum machine_smram)7, 1, &err));
 }
 
-/* The port reaches all processors. INIT waits while one is in SMM, also when it is another's turn. */
-static void smis_and_init(void **state)
+static void smi_port_reaches_all(void **state)
 {
 	struct machine *machine = create(1 << 20, 3);
 
@@ -309,16 +309,44 @@ static void smis_and_init(void **state)
 	for (unsigned n = 0; n < 3; n++)
 		assert_true(machine->cpus[n].v->smi_pending);
 	machine->running = NULL;
-	struct vcpu *v = machine->cpus[1].v;
-	v->smm = true;
-	v->wait_for_sipi = false;
-	machine_lapic_ops.init(&machine->cpus[1]);
-	assert_true(v->init_pending && v->smm && !v->wait_for_sipi);
-	v->smm = false;
-	v->init_pending = false;
-	machine_lapic_ops.init(&machine->cpus[1]);
-	assert_true(!v->init_pending && v->wait_for_sipi);
 	machine_destroy(machine);
+}
+
+/*
+ * INIT of a processor whose turn it is not. One that nothing holds back is reset at once; else it waits, and the local APIC is reset with
+ * the processor and not before (APM 2, "Global Interrupt Flag, STGI and CLGI Instructions" and "VM_CR MSR").
+ */
+static void held_init(void **state)
+{
+	enum { PLAIN, IN_SMM, GIF_CLEAR, REDIRECTED, ITS_TURN, HOLD_COUNT };
+
+	for (unsigned hold = 0; hold < HOLD_COUNT; hold++) {
+		struct machine *machine = create(1 << 20, 3);
+		struct machine_cpu *cpu = &machine->cpus[1];
+		struct vcpu *v = cpu->v;
+		v->wait_for_sipi = false;
+		cpu->lapic->svr = 0x1ab;
+		v->smm = hold == IN_SMM;
+		v->gif = hold != GIF_CLEAR;
+		v->vm_cr = hold == REDIRECTED ? VM_CR_R_INIT : 0;
+		machine->running = hold == ITS_TURN ? cpu : NULL;
+		machine_lapic_ops.init(cpu);
+		machine->running = NULL;
+		assert_int_equal(v->init_pending, hold != PLAIN);
+		assert_int_equal(v->wait_for_sipi, hold == PLAIN);
+		assert_int_equal(v->smm, hold == IN_SMM);
+		assert_int_equal(cpu->lapic->svr, hold == PLAIN ? 0xff : 0x1ab);
+		machine_lapic_ops.sipi(cpu, 0x12);
+		assert_int_equal(v->sipi_vector, hold == PLAIN ? 0x12 : -1);
+		v->sipi_vector = -1;
+		v->smm = false;
+		v->gif = true;
+		vcpu_run(v, 1);
+		assert_false(v->init_pending);
+		assert_int_equal(v->wait_for_sipi, hold != REDIRECTED);
+		assert_int_equal(cpu->lapic->svr, hold == REDIRECTED ? 0x1ab : 0xff);
+		machine_destroy(machine);
+	}
 }
 
 int main(void)
@@ -328,7 +356,7 @@ int main(void)
 		cmocka_unit_test(hpet_replaces_the_old_timers),
 		cmocka_unit_test(timer_pin_is_shared), cmocka_unit_test(fpu_errors_are_line_13), cmocka_unit_test(tables_are_found),
 		cmocka_unit_test(flat_image_enters_real_mode), cmocka_unit_test(start_up), cmocka_unit_test(screen_follows_the_start_address),
-		cmocka_unit_test(smram_is_apart), cmocka_unit_test(smis_and_init),
+		cmocka_unit_test(smram_is_apart), cmocka_unit_test(smi_port_reaches_all), cmocka_unit_test(held_init),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -122,14 +122,22 @@ static void a_run_repeats_itself(void **state)
 #define NOTHING "\x90\x90\x90\x90\x90"
 #define OWN_STORE "\xc6\x06\x04\x20\x07" /* mov byte [2004h], 7 */
 
+/* A machine that has run until all its processors halted, or wait. */
+static struct machine *run_to_halt(unsigned cpus, const char *code, size_t length, struct journal *ret_journal)
+{
+	struct machine *machine = create(cpus, code, length, ret_journal);
+
+	run(machine, 0);
+	assert_int_equal(machine->end.reason, END_HALTED);
+	return machine;
+}
+
 static void a_store_wakes_who_watches(void **state)
 {
 	const char code[] = WATCH("\x20", NOTHING) STORER;
 	struct journal journal;
-	struct machine *machine = create(2, code, sizeof(code), &journal);
+	struct machine *machine = run_to_halt(2, code, sizeof(code), &journal);
 
-	run(machine, 0);
-	assert_int_equal(machine->end.reason, END_HALTED);
 	assert_int_equal(journal.count, 2);
 	assert_int_equal(journal.lines[0].value & 0xff, 2);
 	assert_int_equal(journal.lines[1].value & 0xff, 1);
@@ -142,10 +150,8 @@ static void a_store_elsewhere_wakes_nobody(void **state)
 {
 	const char code[] = WATCH("\x40", NOTHING) STORER;
 	struct journal journal;
-	struct machine *machine = create(2, code, sizeof(code), &journal);
+	struct machine *machine = run_to_halt(2, code, sizeof(code), &journal);
 
-	run(machine, 0);
-	assert_int_equal(machine->end.reason, END_HALTED);
 	assert_int_equal(journal.count, 1);
 	assert_int_equal(journal.lines[0].value & 0xff, 2);
 	assert_true(machine->cpus[0].v->mwait);
@@ -172,9 +178,7 @@ static void an_interrupt_can_break_a_wait(void **state)
 	struct journal journal;
 
 	for (unsigned n = 0; n < 2; n++) {
-		struct machine *machine = n ? create(1, plain, sizeof(plain), &journal) : create(1, code, sizeof(code), &journal);
-		run(machine, 0);
-		assert_int_equal(machine->end.reason, END_HALTED);
+		struct machine *machine = n ? run_to_halt(1, plain, sizeof(plain), &journal) : run_to_halt(1, code, sizeof(code), &journal);
 		assert_int_equal(journal.count, 0);
 		machine->cpus[0].interrupt = 0x20;
 		run(machine, 0);

@@ -8,47 +8,16 @@
 
 #include <cmocka.h>
 
+#include "image.h"
 #include "vm/board.h"
-#include "vm/snapshot.h"
 
 /* ---- snapshots in memory ------------------------------------------------------------------------------------------------ */
 
-struct image {
-	uint8_t *bytes;
-	size_t length, capacity, at;
-};
-
-static bool image_write(void *opaque, const void *bytes, size_t length)
-{
-	struct image *image = opaque;
-
-	while (image->length + length > image->capacity) {
-		image->capacity = image->capacity ? image->capacity * 2 : 65536;
-		image->bytes = realloc(image->bytes, image->capacity);
-		assert_non_null(image->bytes);
-	}
-	memcpy(image->bytes + image->length, bytes, length);
-	image->length += length;
-	return true;
-}
-
-static size_t image_read(void *opaque, void *bytes, size_t length)
-{
-	struct image *image = opaque;
-	size_t some = MIN(length, image->length - image->at);
-
-	memcpy(bytes, image->bytes + image->at, some);
-	image->at += some;
-	return some;
-}
-
 static void save(struct machine *machine, struct image *image)
 {
-	const struct snapshot_sink sink = {image_write, image};
 	struct err err = {.text = ""};
 
-	image->length = image->at = 0;
-	if (!machine_save(machine, &sink, "snapshot", &err))
+	if (!image_save(image, machine, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -58,19 +27,11 @@ static struct machine_config any_config(enum mmu_mode mode)
 	return (struct machine_config){.mmu_mode = mode};
 }
 
-static struct machine *try_restore(struct image *image, const struct machine_config *config, struct err *err)
-{
-	const struct snapshot_source source = {image_read, image};
-
-	image->at = 0;
-	return machine_restore(&source, config, "snapshot", err);
-}
-
 static struct machine *restore(struct image *image, enum mmu_mode mode)
 {
 	const struct machine_config config = any_config(mode);
 	struct err err = {.text = ""};
-	struct machine *machine = try_restore(image, &config, &err);
+	struct machine *machine = image_restore(image, &config, &err);
 
 	if (!machine)
 		fail_msg("%s", err.text);
@@ -281,7 +242,7 @@ static void must_refuse(struct image *image, const char *what, size_t place)
 {
 	const struct machine_config config = any_config(MMU_TDP);
 	struct err err = {.text = ""};
-	struct machine *machine = try_restore(image, &config, &err);
+	struct machine *machine = image_restore(image, &config, &err);
 
 	if (machine)
 		fail_msg("%s at %zu: accepted", what, place);
@@ -346,13 +307,13 @@ static void another_configuration_is_refused(void **state)
 	for (unsigned n = 0; n < ARRAY_LEN(rows); n++) {
 		const struct machine_config config = {.memory = rows[n].memory, .cpus = rows[n].cpus, .cpu = rows[n].cpu};
 		struct err err = {.text = ""};
-		assert_null(try_restore(&image, &config, &err));
+		assert_null(image_restore(&image, &config, &err));
 		assert_int_equal(err.code, ERR_USAGE);
 		assert_string_equal(err.text, rows[n].text);
 	}
 	const struct machine_config same = {.memory = 2 << 20, .cpus = 2, .cpu = "amd"};
 	struct err err;
-	struct machine *other = try_restore(&image, &same, &err);
+	struct machine *other = image_restore(&image, &same, &err);
 	assert_non_null(other);
 	machine_destroy(other);
 	machine_destroy(machine);
