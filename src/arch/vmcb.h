@@ -84,6 +84,7 @@ enum vmcb_tlb_control { TLB_CONTROL_NONE = 0, TLB_CONTROL_ALL = 1, TLB_CONTROL_A
 
 /* nested_ctl: offset 090h. */
 #define NESTED_CTL_NP BIT(0)
+#define NESTED_CTL_GMET BIT(3)
 /* virt_ext: offset 0B8h. */
 #define VIRT_EXT_LBR BIT(0)
 #define VIRT_EXT_VMLOAD_VMSAVE BIT(1)

@@ -100,6 +100,7 @@ static bool check_nested_walks(struct checker *c, const struct mmu_vcpu *vcpu, u
 	const struct mmu_nested *nested = &vcpu->nested;
 	struct role_regs host = {
 		.cr0 = nested->host_cr0, .cr4 = nested->host_cr4, .efer = nested->host_efer, .smm = vcpu->regs.smm, .guest_mode = true,
+		.gmet = nested->gmet,
 	};
 	return check_walk(c, vcpu, &vcpu->nested_walk, role) && check_walk(c, vcpu, &vcpu->npt_walk, role_for_npt_walk(&host)) &&
 	       check_idle_walk(c, vcpu, &vcpu->walk);

@@ -39,7 +39,7 @@ static void describe_base(union page_role role, struct text *text)
 	add(text, role.passthrough, "passthrough");
 	add(text, role.smm, "smm");
 	add(text, role.is_mirror, "mirror");
-	add(text, role.cr4_smep, "stage2-smep");
+	add(text, role.cr4_smep, "gmet");
 	static const char *const entries[8] = { "", "pae-entries", "pae-tables", "32-bit-entries", "pse-entries" };
 	add(text, role.entries, entries[role.entries] ? entries[role.entries] : "no-entries");
 }

@@ -29,7 +29,7 @@ static void report_step(const struct regime *regime, const struct walk_result *w
 static void explain_final(struct mmu_vcpu *vcpu, uint64_t access, struct walk_report *ret)
 {
 	struct walk_result second;
-	uint64_t code = PFERR_GUEST_FINAL | (access & (PFERR_W | PFERR_FETCH));
+	uint64_t code = PFERR_GUEST_FINAL | (access & (PFERR_W | PFERR_U | PFERR_FETCH));
 	gva_t gva = ret->fault.gva;
 
 	ret->backing_gpa = ret->gpa;

@@ -34,7 +34,7 @@ static uint64_t clean_code(struct mmu_vcpu *vcpu, uint64_t code)
 static uint64_t walk_access(const struct mmu_vcpu *vcpu, uint64_t code)
 {
 	if (is_nested_paging(vcpu))
-		return PFERR_U | (code & (PFERR_W | PFERR_FETCH)) | (code & PFERR_GUEST_PAGE ? PFERR_W : 0);
+		return nested_access(vcpu, code);
 	if (code & PFERR_W)
 		code &= ~PFERR_FETCH;
 	return (code & (PFERR_W | PFERR_U | PFERR_FETCH | PFERR_IMPLICIT_ACCESS)) | vcpu->unspoken_access;
@@ -171,7 +171,7 @@ enum mmu_fault_class fault_handle(struct mmu_vcpu *vcpu, uint64_t address, uint6
 	struct fault fault;
 	root_load(vcpu);
 	if (is_nested_paging(vcpu))
-		code |= PFERR_U;
+		code |= nested_access(vcpu, code) & PFERR_U;
 	if (code & PFERR_RSVD) {
 		if (code & PFERR_PRIVATE_ACCESS)
 			return FAULT_MEMORY_EXIT;

@@ -91,6 +91,12 @@ static inline bool is_nested_paging(const struct mmu_vcpu *vcpu)
 	return vcpu->mmu == &vcpu->guest_mmu;
 }
 
+/* Under nested paging: the nested tables tell the supervisor's fetches from the user's (APM 2, "Guest Mode Execute Trap"). */
+static inline bool is_gmet(const struct mmu_vcpu *vcpu)
+{
+	return vcpu->npt_walk.cpu_role.base.cr4_smep;
+}
+
 /* The walk from a virtual address, of whoever runs. */
 static inline const struct pagewalk *cpu_walk(const struct mmu_vcpu *vcpu)
 {

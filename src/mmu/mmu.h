@@ -85,6 +85,7 @@ bool mmu_latch_pdptes(struct mmu_vcpu *vcpu, const uint64_t pdpte[4]);
  */
 struct mmu_nested {
 	bool paging;
+	bool gmet; /* with paging: the supervisor does not fetch from user pages of the nested tables (APM 2, "Guest Mode Execute Trap") */
 	uint64_t nested_cr3;
 	uint64_t host_cr0, host_cr4, host_efer;
 	uint32_t asid; /* tags its translations; never 0, which is L1's own */

@@ -90,14 +90,12 @@ void mmu_invlpga(struct mmu_vcpu *vcpu, gva_t gva, uint32_t asid)
 
 /* ---- L1's nested tables ------------------------------------------------------------------------------------------------------------- */
 
-/*
- * What a walk of them is asked: always as a user, and as a write where the nested guest's own walk reads a table (APM 2, "Nested Paging",
- * permission checks).
- */
-static uint64_t nested_access(uint64_t code)
+uint64_t nested_access(const struct mmu_vcpu *vcpu, uint64_t code)
 {
 	if (code & (PFERR_W | PFERR_GUEST_PAGE))
 		return PFERR_U | PFERR_W;
+	if ((code & PFERR_FETCH) && is_gmet(vcpu))
+		return code & (PFERR_U | PFERR_FETCH);
 	return PFERR_U | (code & PFERR_FETCH);
 }
 
@@ -126,7 +124,7 @@ static bool is_reached(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t access, struc
 
 bool nested_translate(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct walk_result *ret, struct mmu_guest_fault *ret_fault)
 {
-	uint64_t access = nested_access(code);
+	uint64_t access = nested_access(vcpu, code);
 
 	if (!is_reached(vcpu, ngpa, access, ret_fault) || !guest_walk_slots(vcpu, &vcpu->npt_walk, ngpa, access, ret, ret_fault))
 		return refused(ngpa, code, ret_fault);
@@ -135,7 +133,7 @@ bool nested_translate(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct w
 
 bool nested_translate_pure(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct walk_result *ret, struct mmu_guest_fault *ret_fault)
 {
-	uint64_t access = nested_access(code);
+	uint64_t access = nested_access(vcpu, code);
 
 	if (!is_reached(vcpu, ngpa, access, ret_fault) || !guest_walk_pure(vcpu, &vcpu->npt_walk, ngpa, access, ret, ret_fault))
 		return refused(ngpa, code, ret_fault);
@@ -145,7 +143,7 @@ bool nested_translate_pure(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, str
 bool mmu_translate_nested(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t access, gpa_t *ret_gpa, struct mmu_guest_fault *ret_fault)
 {
 	struct walk_result walk = { .gpa = ngpa };
-	uint64_t code = PFERR_GUEST_FINAL | (access & (PFERR_W | PFERR_FETCH));
+	uint64_t code = PFERR_GUEST_FINAL | (access & (PFERR_W | PFERR_U | PFERR_FETCH));
 
 	if (is_nested_paging(vcpu) && !nested_translate(vcpu, ngpa, code, &walk, ret_fault))
 		return false;

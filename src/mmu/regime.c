@@ -64,9 +64,10 @@ static void reserve_64(struct regime *regime, const struct mmu_cpuid *cpuid, uin
 	set_both(regime, 5, top);
 }
 
-static bool user_is_denied(unsigned access, bool write, bool fetch, bool executable)
+/* Under GMET a page need not be a user page for any of the accesses that count as a user's (nested.c). */
+static bool user_is_denied(union cpu_role role, unsigned access, bool write, bool fetch, bool executable)
 {
-	if (!(access & ROLE_ACCESS_U))
+	if (!(access & ROLE_ACCESS_U) && !role.base.cr4_smep)
 		return true;
 	return (write && !(access & ROLE_ACCESS_W)) || (fetch && !executable);
 }
@@ -76,7 +77,7 @@ static bool supervisor_is_denied(union cpu_role role, unsigned access, bool writ
 {
 	bool user_page = access & ROLE_ACCESS_U;
 	if (fetch)
-		return !executable || (user_page && role.ext.cr4_smep);
+		return !executable || (user_page && (role.ext.cr4_smep || role.base.cr4_smep));
 	if (user_page && smap && role.ext.cr4_smap)
 		return true;
 	return write && !(access & ROLE_ACCESS_W) && role.base.cr0_wp;
@@ -90,7 +91,7 @@ static void fill_denies(struct regime *regime, union cpu_role role)
 		regime->denies[kind] = 0;
 		for (unsigned access = 0; access < 16; access++) {
 			bool executable = (access & ROLE_ACCESS_X) || !role.base.efer_nx;
-			bool denied = user ? user_is_denied(access, write, fetch, executable)
+			bool denied = user ? user_is_denied(role, access, write, fetch, executable)
 					   : supervisor_is_denied(role, access, write, fetch, smap, executable);
 			regime->denies[kind] |= (uint16_t)((denied ? 1u : 0u) << access);
 		}
@@ -131,8 +132,8 @@ void regime_from_role(union cpu_role role, const struct mmu_cpuid *cpuid, struct
 	ret->cr0_wp = role.base.cr0_wp;
 	ret->pse = role.base.has_4_byte_gpte && role.ext.cr4_pse;
 	ret->pse36 = cpuid->pse36;
-	/* SDM 3, "Page-Fault Exceptions": the I/D flag. */
-	ret->report_fetch = role.ext.cr4_smep || (role.ext.cr4_pae && role.base.efer_nx);
+	/* SDM 3, "Page-Fault Exceptions": the I/D flag, where fetches can be refused as such. */
+	ret->report_fetch = role.ext.cr4_smep || role.base.cr4_smep || (role.ext.cr4_pae && role.base.efer_nx);
 	set_format(ret, cpuid);
 	fill_denies(ret, role);
 }

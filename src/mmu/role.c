@@ -106,7 +106,7 @@ union page_role role_for_shadow_root(union cpu_role cpu_role)
 
 /*
  * APM 2, "Nested Paging": every access of a nested walk counts as a user access, so CR0.WP has no say and the snapshot of CR0 is PG
- * alone. The tables serve a nested guest by nature.
+ * alone. The tables serve a nested guest by nature. Guest Mode Execute Trap is SMEP of the nested tables, so to speak.
  */
 union cpu_role role_for_npt_walk(const struct role_regs *l1_regs)
 {
@@ -115,7 +115,9 @@ union cpu_role role_for_npt_walk(const struct role_regs *l1_regs)
 	regs.cr0 = CR0_PG;
 	regs.cr4 &= ~CR4_PKE;
 	regs.guest_mode = true;
-	return role_for_cpu(&regs);
+	union cpu_role role = role_for_cpu(&regs);
+	role.base.cr4_smep = l1_regs->gmet;
+	return role;
 }
 
 union page_role role_for_shadow_npt_root(union cpu_role npt_role, unsigned root_level)

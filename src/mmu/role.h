@@ -15,7 +15,7 @@
 #define ROLE_ACCESS_X 1u /* fetch allowed: with has_user_exec, by the supervisor */
 #define ROLE_ACCESS_W 2u
 #define ROLE_ACCESS_U 4u
-#define ROLE_ACCESS_UX 8u /* user fetch, where stage 2 separates it (GMET, MBEC); otherwise equal to X */
+#define ROLE_ACCESS_UX 8u /* user fetch, where entries have a bit of its own for it (MBEC); otherwise equal to X */
 #define ROLE_ACCESS_ALL 15u
 
 /*
@@ -42,7 +42,7 @@ union page_role {
 		uint32_t passthrough : 1;
 		uint32_t smm : 1;
 		uint32_t is_mirror : 1;
-		uint32_t cr4_smep : 1; /* only where stage 2 separates user from supervisor fetches */
+		uint32_t cr4_smep : 1; /* nested tables under GMET: U/S binds the fetches of the supervisor, and nothing else */
 		uint32_t entries : 3;  /* shadow pages: what the guest's entries mean, enum role_entries; 0 in a cpu_role */
 	};
 };
@@ -77,6 +77,7 @@ _Static_assert(sizeof(union cpu_role) == 8, "a cpu_role is one word");
 struct role_regs {
 	uint64_t cr0, cr4, efer;
 	bool smm, guest_mode;
+	bool gmet; /* of the walk of nested tables alone */
 };
 
 /* The role of a stage-1 walk under these registers; valid is set. Without paging every paging bit is zero and direct is one. */
@@ -86,7 +87,8 @@ union page_role role_for_tdp_root(union cpu_role cpu_role);
 /* The root of shadow tables: cpu_role's base with at least three levels, NX forced on, and the meaning of its entries. */
 union page_role role_for_shadow_root(union cpu_role cpu_role);
 /*
- * An L1 hypervisor's nested page tables, walked with L1's registers: PKE is removed, CR0.WP ignored, paging taken as on.
+ * An L1 hypervisor's nested page tables, walked with L1's registers: PKE is removed, CR0.WP ignored, paging taken as on. cr4_smep of the
+ * base is GMET; L1's own SMEP stands in ext.
  * root_level: levels of the shadow; passthrough is set when it has five and L1's tables have one less. Our own processor walks the
  * shadow, so its depth is that of L1's tables (at least three), and nothing passes through.
  */

@@ -97,7 +97,10 @@ static struct wanted_root select_plain(struct mmu_vcpu *vcpu, union cpu_role rol
 static struct wanted_root select_nested(struct mmu_vcpu *vcpu, union cpu_role role)
 {
 	const struct mmu_nested *nested = &vcpu->nested;
-	struct role_regs host = { nested->host_cr0, nested->host_cr4, nested->host_efer, vcpu->regs.smm, true };
+	struct role_regs host = {
+		.cr0 = nested->host_cr0, .cr4 = nested->host_cr4, .efer = nested->host_efer, .smm = vcpu->regs.smm, .guest_mode = true,
+		.gmet = nested->gmet,
+	};
 	union cpu_role npt_role = role_for_npt_walk(&host);
 
 	walk_set(vcpu, &vcpu->nested_walk, role, vcpu->regs.cr3, false);
@@ -109,7 +112,9 @@ static struct wanted_root select_nested(struct mmu_vcpu *vcpu, union cpu_role ro
 struct wanted_root select_walks(struct mmu_vcpu *vcpu)
 {
 	const struct mmu_regs *regs = &vcpu->regs;
-	struct role_regs snapshot = { regs->cr0, regs->cr4, regs->efer, regs->smm, regs->guest_mode };
+	struct role_regs snapshot = {
+		.cr0 = regs->cr0, .cr4 = regs->cr4, .efer = regs->efer, .smm = regs->smm, .guest_mode = regs->guest_mode,
+	};
 	union cpu_role role = role_for_cpu(&snapshot), old = cpu_walk(vcpu)->cpu_role;
 	struct wanted_root wanted = is_nested_paging(vcpu) ? select_nested(vcpu, role) : select_plain(vcpu, role);
 

@@ -45,7 +45,10 @@ static void forget(struct stage2_cache *cache, gpa_t gpa)
 	cache->tables[stage2_place(gpa_to_gfn(gpa))].key = 0;
 }
 
-/* What a leaf refuses. Every access of a nested walk is a user's; direct tables refuse stores at most. */
+/*
+ * What a leaf refuses. Every access of a nested walk is a user's, and under GMET only the supervisor's fetches look at U/S; direct tables
+ * refuse stores at most.
+ */
 static uint64_t refusals(const struct mmu_vcpu *vcpu, uint64_t spte)
 {
 	unsigned rights = spte_access(spte);
@@ -53,7 +56,10 @@ static uint64_t refusals(const struct mmu_vcpu *vcpu, uint64_t spte)
 
 	if (!is_nested_paging(vcpu))
 		return refuses;
-	return refuses | (rights & ROLE_ACCESS_X ? 0 : PFERR_FETCH) | (rights & ROLE_ACCESS_U ? 0 : PFERR_U);
+	refuses |= rights & ROLE_ACCESS_X ? 0 : PFERR_FETCH;
+	if (is_gmet(vcpu))
+		return refuses | (rights & ROLE_ACCESS_U ? STAGE2_SUPERVISOR_FETCH : 0);
+	return refuses | (rights & ROLE_ACCESS_U ? 0 : PFERR_U);
 }
 
 /* A leaf that allows the access, turned into a host address. */
@@ -148,7 +154,7 @@ enum stage2_answer stage2_resolve(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t cod
 		if (use_leaf(vcpu, gpa, code, spte, level, slot, ret))
 			return STAGE2_OK;
 		uint64_t present = spte_is_mmio(spte) ? PFERR_P | PFERR_RSVD : spte_is_present(spte) ? PFERR_P : 0;
-		switch (mmu_fault(vcpu, gpa, code | present, ret_translation, ret_fault)) {
+		switch (mmu_fault(vcpu, gpa, (code & ~STAGE2_SUPERVISOR_FETCH) | present, ret_translation, ret_fault)) {
 		case FAULT_MAP:
 		case FAULT_RETRY:
 			continue;

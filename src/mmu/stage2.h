@@ -21,13 +21,15 @@
  * protected from them for that.
  */
 #define STAGE2_TABLE_STORE BIT(63)
+/* In a code, instead of PFERR_U: a fetch of the supervisor under GMET, which a user page refuses. Gone before the monitor is asked. */
+#define STAGE2_SUPERVISOR_FETCH BIT(62)
 
 struct stage2_entry {
 	uint64_t key;   /* gfn, or gfn >> STAGE2_LARGE_SHIFT, plus 1; 0: empty */
 	uint64_t epoch; /* valid while equal to the cache's */
 	uint8_t *host;
 	struct mem_slot *slot;
-	uint64_t refuses; /* PFERR_W, PFERR_FETCH, STAGE2_TABLE_STORE: accesses that this entry is not good for */
+	uint64_t refuses; /* PFERR_W, PFERR_FETCH, PFERR_U, STAGE2_*: accesses that this entry is not good for */
 };
 
 struct stage2_cache {

@@ -73,6 +73,16 @@ static bool walk_tables(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, struc
 	return guest_walk_tdp(vcpu, &vcpu->walk, gva, access, ret, ret_fault);
 }
 
+/* What stage 2 is asked at last: as a user, unless GMET tells the supervisor's fetches apart. */
+static uint64_t final_code(const struct mmu_vcpu *vcpu, uint64_t access)
+{
+	bool supervisor_fetch = (access & (PFERR_FETCH | PFERR_U)) == PFERR_FETCH;
+
+	if (UNLIKELY(supervisor_fetch) && is_nested_paging(vcpu) && is_gmet(vcpu))
+		return PFERR_GUEST_FINAL | PFERR_FETCH | STAGE2_SUPERVISOR_FETCH;
+	return PFERR_GUEST_FINAL | PFERR_U | (access & (PFERR_W | PFERR_FETCH));
+}
+
 /*
  * The tables of the walk are listed, and so watched, before anybody asks whether the final page is: it may be one of them. Not earlier:
  * the monitor may have emptied the world meanwhile, and what it was filled from with it.
@@ -82,7 +92,7 @@ static bool translate_both(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, st
 {
 	struct walk_result walk;
 	struct stage2_page page;
-	uint64_t code = PFERR_GUEST_FINAL | PFERR_U | (access & (PFERR_W | PFERR_FETCH));
+	uint64_t code = final_code(vcpu, access);
 
 	if (!walk_tables(vcpu, gva, access, &walk, ret_fault))
 		return false;

@@ -65,8 +65,13 @@ bool guest_walk_pure(struct mmu_vcpu *vcpu, const struct pagewalk *walk, gva_t g
 		     struct mmu_guest_fault *ret_fault);
 
 /*
- * L1's nested tables for one physical address of the nested guest: code has PFERR_W and PFERR_FETCH, and PFERR_GUEST_PAGE or
- * PFERR_GUEST_FINAL. False: a #NPF, in *ret_fault but for its gva. The first sets A and D, the second changes nothing.
+ * What a walk of L1's nested tables is asked: always as a user, and as a write where the nested guest's own walk reads a table (APM 2,
+ * "Nested Paging", permission checks); but under GMET a fetch is whose it is.
+ */
+uint64_t nested_access(const struct mmu_vcpu *vcpu, uint64_t code);
+/*
+ * L1's nested tables for one physical address of the nested guest: code has PFERR_W, PFERR_FETCH and, for a fetch, PFERR_U, and
+ * PFERR_GUEST_PAGE or PFERR_GUEST_FINAL. False: a #NPF, in *ret_fault but for its gva. The first sets A and D, the second changes nothing.
  */
 bool nested_translate(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct walk_result *ret, struct mmu_guest_fault *ret_fault);
 bool nested_translate_pure(struct mmu_vcpu *vcpu, gpa_t ngpa, uint64_t code, struct walk_result *ret, struct mmu_guest_fault *ret_fault);

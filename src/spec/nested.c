@@ -6,6 +6,11 @@
  * L1's CR0.WP, SMEP and SMAP have nothing to say, protection keys are not consulted, and what remains of L1's registers is the format:
  * PAE, PSE, LA57, LMA, NXE ("Nested Paging and Protection": the host's CR0.WP is ignored; with NXE clear all is executable).
  *
+ * With Guest Mode Execute Trap (section of that title; VMCB 090h, bit 3) U/S of the nested tables means something else: instructions at
+ * CPL 0 to 2 are not fetched from a page that all nested entries on the path make a user page. Nothing else asks for U/S then: data, tables
+ * and what CPL 3 executes may be in either kind of page. NX counts as always. L1's own SMEP is another matter, and NXE being clear does not
+ * switch the trap off.
+ *
  * Accesses to the guest's tables are data writes, whatever they are made for ("Nested versus Guest Page Faults, Fault Ordering"): they
  * need a writable page, and leave A and D set in the nested entries that they use, also when the access as a whole faults later.
  *
@@ -18,7 +23,8 @@
  *
  * PAE paging, in either dimension: PDPTEs are read from memory in each walk, and refuse with a fault ("Legacy PAE Mode").
  *
- * The error code of #NPF: P, W, U, RSVD and I/D as in a #PF of L1 would be, U always set, I/D under L1's NXE and SMEP.
+ * The error code of #NPF: P, W, U, RSVD and I/D as in a #PF of L1 would be, I/D under L1's NXE and SMEP, and GMET. U is set, but under GMET
+ * it tells whose a fetch was.
  */
 #include "spec/nested.h"
 
@@ -60,9 +66,10 @@ struct spec_access spec_nested_table_access(void)
 	return (struct spec_access){ .write = true, .user = true };
 }
 
-struct spec_access spec_nested_final_access(const struct spec_access *access)
+struct spec_access spec_nested_final_access(const struct spec_regs *host, const struct spec_access *access)
 {
-	return (struct spec_access){ .write = access->write, .fetch = access->fetch, .user = true };
+	bool told_apart = host->gmet && access->fetch;
+	return (struct spec_access){ .write = access->write, .fetch = access->fetch, .user = !told_apart || spec_access_is_user(access) };
 }
 
 /* The one PDPTE that the address needs, read where the plain walk expects it. False: it cannot be read. */
@@ -201,7 +208,7 @@ static bool walk_guest(struct walker *walker, uint64_t linear, const struct spec
 static bool walk_once(struct walker *walker, uint64_t linear, const struct spec_access *access)
 {
 	struct spec_nested_result *result = walker->result;
-	struct spec_access final = spec_nested_final_access(access);
+	struct spec_access final = spec_nested_final_access(&walker->regs->host, access);
 	struct spec_result guest;
 	*result = (struct spec_nested_result){ .outcome = SPEC_NESTED_TRANSLATED };
 	walker->entry_count = 0;

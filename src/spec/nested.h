@@ -10,7 +10,7 @@
 struct spec_nested_regs {
 	struct spec_regs guest; /* L2's */
 	bool paging;            /* nested paging is on; otherwise host does not count, and guest.cr3 points into L1's memory */
-	struct spec_regs host;  /* L1's at VMRUN, with the nested CR3 as cr3 */
+	struct spec_regs host;  /* L1's at VMRUN, with the nested CR3 as cr3, and GMET */
 };
 
 enum spec_nested_outcome {
@@ -54,8 +54,8 @@ bool spec_nested_walk(const struct spec_nested_regs *regs, const struct spec_mem
 struct spec_regs spec_nested_host(const struct spec_regs *host);
 /* Whether a walk of this mode can express the address; one that it cannot is not present. */
 bool spec_nested_reaches(const struct spec_regs *host, uint64_t ngpa);
-/* What a nested access is: always a user's; of a table always a data write. */
+/* What a nested access is: a user's, but for supervisor fetches under GMET; of a table always a data write. */
 struct spec_access spec_nested_table_access(void);
-struct spec_access spec_nested_final_access(const struct spec_access *access);
+struct spec_access spec_nested_final_access(const struct spec_regs *host, const struct spec_access *access);
 
 #endif

@@ -22,7 +22,7 @@ bool spec_access_is_user(const struct spec_access *access)
 /* SDM 3, "Page-Fault Exceptions", I/D flag: reported only where fetches can be refused as such. */
 static bool reports_fetch(const struct spec_regs *regs)
 {
-	if (regs->cr4 & CR4_SMEP)
+	if ((regs->cr4 & CR4_SMEP) || regs->gmet)
 		return true;
 	return (regs->cr4 & CR4_PAE) && spec_nx_enabled(regs);
 }
@@ -65,9 +65,10 @@ static bool key_refuses(const struct spec_regs *regs, const struct spec_rights *
 	return (regs->cr4 & CR4_PKS) && key_register_refuses(regs, regs->pkrs, rights->key, access);
 }
 
-static bool user_access_allowed(const struct spec_rights *rights, const struct spec_access *access)
+/* U/S of nested tables under GMET is asked by supervisor fetches alone. */
+static bool user_access_allowed(const struct spec_regs *regs, const struct spec_rights *rights, const struct spec_access *access)
 {
-	if (!rights->user)
+	if (!rights->user && !regs->gmet)
 		return false;
 	if (access->fetch)
 		return rights->executable;
@@ -88,7 +89,7 @@ static bool supervisor_access_allowed(const struct spec_regs *regs, const struct
 				      const struct spec_access *access)
 {
 	if (access->fetch) {
-		if ((regs->cr4 & CR4_SMEP) && rights->user)
+		if (((regs->cr4 & CR4_SMEP) || regs->gmet) && rights->user)
 			return false;
 		return rights->executable;
 	}
@@ -112,7 +113,7 @@ bool spec_permission(const struct spec_regs *regs, const struct spec_rights *rig
 
 	bool user = spec_access_is_user(access);
 	bool by_key = key_refuses(regs, rights, access);
-	bool allowed = user ? user_access_allowed(rights, access) : supervisor_access_allowed(regs, rights, access);
+	bool allowed = user ? user_access_allowed(regs, rights, access) : supervisor_access_allowed(regs, rights, access);
 	if (allowed && !by_key)
 		return true;
 

@@ -14,6 +14,7 @@ struct spec_regs {
 	uint64_t cr0, cr3, cr4, efer; /* efer.LMA tells whether 4-level or 5-level paging is on, as on the processor */
 	uint32_t pkru, pkrs;
 	bool rflags_ac;
+	bool gmet;           /* a hypervisor's, for its nested tables: see nested.c */
 	unsigned cpl;        /* used by spec_access_from_cpl only */
 	unsigned maxphyaddr; /* 32 to 52 */
 	bool feat_nx, feat_pdpe1gb, feat_pse36;

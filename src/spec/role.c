@@ -92,6 +92,7 @@ void spec_roles_shadow_npt(const struct spec_role_regs *regs, unsigned tdp_level
 	host.cr4 &= ~CR4_PKE;
 	host.guest_mode = true;
 	spec_cpu_role(&host, ret_cpu_role);
+	ret_cpu_role->gmet = regs->gmet;
 
 	*ret_root_role = without_ext(ret_cpu_role);
 	ret_root_role->passthrough = tdp_level == 5 && ret_cpu_role->level == 4;

@@ -10,6 +10,7 @@
 struct spec_role_regs {
 	uint64_t cr0, cr4, efer;
 	bool smm, guest_mode;
+	bool gmet; /* enters roles of nested tables only */
 };
 
 #define SPEC_ACCESS_ALL 7 /* execute, write and user */
@@ -21,7 +22,7 @@ struct spec_role {
 	unsigned quadrant;
 	bool has_4_byte_gpte, direct, invalid, passthrough, ad_disabled;
 	bool efer_nx, cr0_wp, smep_andnot_wp, smap_andnot_wp;
-	bool smm, guest_mode;
+	bool smm, guest_mode, gmet;
 	struct {
 		bool valid, execonly;
 		bool cr4_pae, cr4_pse, cr4_smep, cr4_smap;

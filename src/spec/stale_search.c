@@ -95,7 +95,7 @@ struct target {
 static bool rights_explain(const struct search *search, const struct spec_rights *rights, const struct target *target)
 {
 	const struct spec_observation *seen = search->observation;
-	struct spec_access final = spec_nested_final_access(search->access);
+	struct spec_access final = spec_nested_final_access(&search->host, search->access);
 	uint64_t code, may;
 	if (!spec_permission(search->present, rights, search->access, &code, &may))
 		return code_matches(search, code, may);
@@ -349,8 +349,8 @@ static bool try_final(const struct search *search, const struct path *path, cons
 		return translation_explains(search, path, leaf, &target);
 	if (search->observation->fault && !(search->observation->code & PFERR_GUEST_FINAL))
 		return translation_explains(search, path, leaf, &target);
-	struct nested_search nested = { .ngpa = ngpa, .access = spec_nested_final_access(search->access), .final = true, .path = *path,
-					.leaf = leaf, .function = final_reached, .what = leaf };
+	struct nested_search nested = { .ngpa = ngpa, .access = spec_nested_final_access(&search->host, search->access), .final = true,
+					.path = *path, .leaf = leaf, .function = final_reached, .what = leaf };
 	return try_nested(search, &nested);
 }
 

@@ -118,6 +118,7 @@ void svm_switch_mmu(struct vcpu *v)
 	};
 	struct mmu_nested nested = {
 		.paging = control->nested_ctl & NESTED_CTL_NP,
+		.gmet = control->nested_ctl & NESTED_CTL_GMET,
 		.nested_cr3 = control->nested_cr3,
 		.host_cr0 = host->cr0,
 		.host_cr4 = host->cr4,

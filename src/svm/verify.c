@@ -43,6 +43,8 @@ static const char *guest_broken(const struct vcpu *v)
 		return "INV-26: a nested guest runs with L1's own ASID";
 	if ((control->nested_ctl & NESTED_CTL_NP) && !vcpu_has(v, FEAT_NPT))
 		return "INV-26: a nested guest runs with nested paging that does not exist";
+	if ((control->nested_ctl & NESTED_CTL_GMET) && !vcpu_has(v, FEAT_GMET))
+		return "INV-26: a nested guest runs with an execute trap that does not exist";
 	if (control->int_ctl & VINTR_AVIC_ENABLE)
 		return "INV-26: a nested guest runs with an interrupt controller of its own";
 	if (control->event_inj & EVENT_VALID)

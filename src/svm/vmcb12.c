@@ -102,6 +102,11 @@ static uint64_t int_ctl_supported(const struct vcpu *v)
 		 (vcpu_has(v, FEAT_VNMI) ? 0 : VINTR_NMI_ENABLE));
 }
 
+static uint64_t nested_ctl_supported(const struct vcpu *v)
+{
+	return (vcpu_has(v, FEAT_NPT) ? NESTED_CTL_NP : 0) | (vcpu_has(v, FEAT_GMET) ? NESTED_CTL_GMET : 0);
+}
+
 static uint64_t virt_ext_supported(const struct vcpu *v)
 {
 	return (vcpu_has(v, FEAT_LBRV) ? VIRT_EXT_LBR : 0) | (vcpu_has(v, FEAT_VIRTUAL_VMLOAD) ? VIRT_EXT_VMLOAD_VMSAVE : 0);
@@ -123,7 +128,7 @@ void svm_fill_control(struct vcpu *v, const struct vmcb_control *from)
 	to->tlb_control = from->tlb_control;
 	to->int_ctl = from->int_ctl & int_ctl_supported(v);
 	to->interrupt_shadow = from->interrupt_shadow;
-	to->nested_ctl = from->nested_ctl & (vcpu_has(v, FEAT_NPT) ? NESTED_CTL_NP : 0);
+	to->nested_ctl = from->nested_ctl & nested_ctl_supported(v);
 	to->nested_cr3 = from->nested_cr3;
 	to->event_inj = from->event_inj;
 	to->virt_ext = from->virt_ext & virt_ext_supported(v);

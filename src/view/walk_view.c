@@ -272,8 +272,12 @@ static void tell_nested_fault(const struct walk_story *story)
 	strbuf_addf(story->out, " %s\n", table ? "GUEST_PAGE" : "GUEST_FINAL");
 	text_wrapped(story->out, "why:    ", "the hypervisor's nested tables refuse %s at the guest's physical address %#llx",
 		     table ? "the read of a table entry" : "the access itself", (ull)fault->gpa);
-	text_wrapped(story->out, "rule:   ",
-		     "APM 2, \"Nested Paging\": every access counts as a user's, and the read of a table as a write.");
+	if ((fault->code & (PFERR_P | PFERR_RSVD | PFERR_FETCH | PFERR_U)) == (PFERR_P | PFERR_FETCH))
+		text_wrapped(story->out, "rule:   ",
+			     "APM 2, \"Guest Mode Execute Trap\": the supervisor fetches neither from a user page nor from one with NX.");
+	else
+		text_wrapped(story->out, "rule:   ",
+			     "APM 2, \"Nested Paging\": every access counts as a user's, and the read of a table as a write.");
 }
 
 static void tell_fault(const struct walk_story *story)

@@ -4,9 +4,9 @@
  * of the nested entry too: of the page that is accessed, and of the page that L2's table stands on.
  *
  * One cell is one entry into L2, which performs one access and leaves: by VMMCALL when the access passed, by the intercepted #PF, or by a
- * nested page fault. What should happen follows from expect_guest() and expect_nested(), written from the manuals alone (APM volume 2,
- * "Page-Protection Checks", "Page-Fault Error Code" and "Nested Paging"; Intel manual volume 3, "Access Rights"). A cell that differs
- * is printed with all its bits.
+ * nested page fault. Where the processor has Guest Mode Execute Trap, nested entries are tried with it too. What should happen follows
+ * from expect_guest() and expect_nested(), written from the manuals alone (APM volume 2, "Page-Protection Checks", "Page-Fault Error
+ * Code" and "Nested Paging"; Intel manual volume 3, "Access Rights"). A cell that differs is printed with all its bits.
  */
 #include "svm.h"
 
@@ -34,6 +34,7 @@ struct cell {
 	bool is_user, is_large;
 	unsigned nested, nested_kind;	/* bits of the nested entry, and which entry that is */
 	bool host_nxe;
+	bool gmet;			/* VMCB 090h, bit 3 */
 };
 
 struct outcome {
@@ -42,7 +43,7 @@ struct outcome {
 
 static struct paging tables, nested_tables;
 static const char *tables_name;
-static bool with_nested, has_smep, has_smap, has_keys, is_long, host_has_nx;
+static bool with_nested, with_gmet, has_smep, has_smap, has_keys, is_long, host_has_nx;
 static uint64_t reserved_page, reserved_upper, reserved_large, nested_reserved_page, nested_reserved_large;
 static word leaf_place, large_place, upper_place, nested_leaf_place, nested_large_place, nested_table_place;
 static uint64_t nested_large_kept;
@@ -118,18 +119,20 @@ static uint32_t expect_guest(const struct cell *cell)
 
 /*
  * The rule of a nested entry: every access is one of a user, and the walk of L2's tables is a write. CR0.WP, SMEP, SMAP and keys
- * have no meaning there. Returns 0 or 1 << 31 and the low half of the code.
+ * have no meaning there. With GMET a user page is one that the supervisor does not execute, and that is all it is. Returns 0 or 1 << 31
+ * and the low half of the code.
  */
 static uint32_t expect_nested(const struct cell *cell, bool is_write, bool is_fetch)
 {
-	bool nxe = cell->host_nxe && host_has_nx;
-	uint32_t error = PF_U | (is_write ? PF_W : 0) | (is_fetch && nxe ? PF_I : 0);
+	bool nxe = cell->host_nxe && host_has_nx, trapped = cell->gmet && is_fetch && !cell->is_user;
+	bool wrong_owner = cell->gmet ? trapped && (cell->nested & E_U) : !(cell->nested & E_U);
+	uint32_t error = (trapped ? 0 : PF_U) | (is_write ? PF_W : 0) | (is_fetch && (nxe || cell->gmet) ? PF_I : 0);
 
 	if (!(cell->nested & E_P))
 		return 1u << 31 | error;
 	if ((cell->nested & E_RESERVED) || ((cell->nested & E_NX) && !nxe))
 		return 1u << 31 | error | PF_P | PF_RSVD;
-	if (!(cell->nested & E_U) || (is_write && !(cell->nested & E_W)) || (is_fetch && (cell->nested & E_NX)))
+	if (wrong_owner || (is_write && !(cell->nested & E_W)) || (is_fetch && (cell->nested & E_NX)))
 		return 1u << 31 | error | PF_P;
 	return 0;
 }
@@ -191,11 +194,11 @@ static void write_nested_entry(const struct cell *cell)
 static void restore_nested_entry(const struct cell *cell)
 {
 	if (cell->nested_kind == NESTED_PAGE)
-		svm_write_entry(&nested_tables, nested_leaf_place, NESTED_FRAME | P | W | U);
+		svm_write_entry(&nested_tables, nested_leaf_place, NESTED_FRAME | P | W | (cell->gmet ? 0 : U));
 	if (cell->nested_kind == NESTED_LARGE)
 		svm_write_entry(&nested_tables, nested_large_place, nested_large_kept);
 	if (cell->nested_kind == NESTED_TABLE)
-		svm_write_entry(&nested_tables, nested_table_place, (leaf_place & ~(word)0xfff) | P | W | U);
+		svm_write_entry(&nested_tables, nested_table_place, (leaf_place & ~(word)0xfff) | P | W | (cell->gmet ? 0 : U));
 }
 
 static void set_registers(const struct cell *cell)
@@ -260,7 +263,7 @@ static void show(const struct cell *cell, const char *what, uint64_t found, uint
 		print(" key rights %d", (int)cell->pkru);
 	if (cell->nested_kind != NESTED_NONE) {
 		print_bits(kinds[cell->nested_kind], cell->nested);
-		print(" host NXE%d", (int)cell->host_nxe);
+		print(" host NXE%d%s", (int)cell->host_nxe, cell->gmet ? " GMET" : "");
 	}
 	print(": %s %q, expected %q\n", what, found, expected);
 }
@@ -423,7 +426,7 @@ static void all_nested(unsigned kind)
 {
 	static const unsigned leaves[] = { E_P | E_W | E_U | E_A | E_D, E_P | E_W | E_U, E_P | E_U | E_A, E_P | E_W | E_A, E_P | E_W | E_U | E_A | E_NX };
 	uint64_t reserved = kind == NESTED_LARGE ? nested_reserved_large : nested_reserved_page;
-	struct cell cell = { .nested_kind = kind };
+	struct cell cell = { .nested_kind = kind, .gmet = with_gmet };
 
 	for (unsigned n = 0; n < sizeof(leaves) / sizeof(leaves[0]); n++) {
 		if ((leaves[n] & E_NX) && !tables.has_nx)
@@ -438,6 +441,33 @@ static void all_nested(unsigned kind)
 		}
 	}
 	set_host_nxe(true);
+}
+
+/* All of L2's memory to the user or to the supervisor. */
+static void give_memory(uint64_t owner)
+{
+	for (word address = 0; address < FRAME + FRAME_BYTES; address += address == 0x400000 - 4096 ? FRAME - address : 4096) {
+		word place = svm_entry(&nested_tables, address, 1);
+		svm_write_entry(&nested_tables, place, (svm_read_entry(&nested_tables, place) & ~(uint64_t)U) | owner);
+	}
+}
+
+/* With GMET all memory but the page in question is the supervisor's, which everybody may read, write and execute. */
+static void all_nested_gmet(void)
+{
+	unsigned before = cells;
+
+	give_memory(0);
+	vmcb.nested_ctl |= 8;
+	with_gmet = true;
+	all_nested(NESTED_PAGE);
+	if (nested_large_place)
+		all_nested(NESTED_LARGE);
+	all_nested(NESTED_TABLE);
+	with_gmet = false;
+	vmcb.nested_ctl &= ~(uint64_t)8;
+	give_memory(U);
+	print("%s, nested paging, GMET: %d cells\n", tables_name, (int)(cells - before));
 }
 
 static unsigned address_bits(void)
@@ -500,6 +530,8 @@ static void run_mode(enum paging_mode mode)
 		all_nested(NESTED_TABLE);
 	}
 	print("%s%s: %d cells\n", tables_name, with_nested ? ", nested paging" : "", (int)(cells - before));
+	if (with_nested && svm_has(SVM_GMET))
+		all_nested_gmet();
 }
 
 static void build_nested(enum paging_mode mode)

@@ -1,6 +1,6 @@
 /*
  * A nested guest's walk against its oracle (src/spec/nested.c): mmu_translate() in guest mode, on machines that run tdp and shadow
- * paging, with L1's tables of each depth, L2's of each depth and without paging, L1's and L2's registers, entry bits in both dimensions,
+ * paging, with L1's tables of each depth, L2's of each depth and without paging, GMET, L1's and L2's registers, entry bits in both dimensions,
  * every kind of access. Compared are the outcome, the address, the whole fault record, and what stands in every table afterwards; and what
  * mmu_explain() says beforehand, and mmu_translate_nested() of the physical address.
  *
@@ -48,7 +48,7 @@ struct placed {
 struct cell {
 	enum mmu_mode base;
 	enum mode host, guest;
-	bool nested;
+	bool nested, gmet;
 	unsigned host_bits, guest_bits; /* registers */
 	unsigned access;
 	uint32_t pkru, pkrs;
@@ -193,6 +193,7 @@ static void cell_finish(struct cell *cell)
 	unsigned levels = levels_of(cell->guest);
 	cell->regs.guest = registers_of(cell->guest, cell->guest_bits, &cell->cpuid);
 	cell->regs.host = registers_of(cell->host, cell->host_bits, &cell->cpuid);
+	cell->regs.host.gmet = cell->gmet;
 	cell->regs.paging = cell->nested;
 	cell->regs.host.cr3 = root_of(cell->host, NPML5, NPML4, NPDPT, NPD);
 	cell->regs.guest.cr3 = levels ? tables + guest_table(levels) : 0;
@@ -287,6 +288,7 @@ static void switch_to(struct machine *m, const struct cell *cell)
 				.guest_mode = true};
 	struct mmu_nested nested = {
 		.paging = cell->nested,
+		.gmet = cell->gmet,
 		.nested_cr3 = host->cr3,
 		.host_cr0 = host->cr0,
 		.host_cr4 = host->cr4,
@@ -304,8 +306,8 @@ static void switch_to(struct machine *m, const struct cell *cell)
 
 static void print_cell(const struct cell *cell)
 {
-	printf("%s, L1 %s, L2 %s, nested paging %s\n", cell->base == MMU_TDP ? "tdp" : "shadow", mode_names[cell->host],
-	       mode_names[cell->guest], cell->nested ? "on" : "off");
+	printf("%s, L1 %s, L2 %s, nested paging %s%s\n", cell->base == MMU_TDP ? "tdp" : "shadow", mode_names[cell->host],
+	       mode_names[cell->guest], cell->nested ? "on" : "off", cell->gmet ? ", GMET" : "");
 	printf("L1 cr0=%#llx cr4=%#llx efer=%#llx ncr3=%#llx; L2 cr0=%#llx cr4=%#llx efer=%#llx cr3=%#llx pkru=%#x\n",
 	       (unsigned long long)cell->regs.host.cr0, (unsigned long long)cell->regs.host.cr4, (unsigned long long)cell->regs.host.efer,
 	       (unsigned long long)cell->regs.host.cr3, (unsigned long long)cell->regs.guest.cr0, (unsigned long long)cell->regs.guest.cr4,
@@ -404,7 +406,7 @@ static bool compare_physical(struct machine *m, const struct cell *cell, uint64_
 	gpa_t gpa = 0;
 	if (cell->guest != MODE_OFF)
 		return true;
-	bool ok = mmu_translate_nested(m->vcpu, linear_of(cell), access & (PFERR_W | PFERR_FETCH), &gpa, &fault);
+	bool ok = mmu_translate_nested(m->vcpu, linear_of(cell), access & (PFERR_W | PFERR_U | PFERR_FETCH), &gpa, &fault);
 	if (ok != allowed || (ok && gpa != expected->gpa))
 		return differ(cell, "physical address", ok ? gpa : fault.code, allowed ? expected->gpa : expected->code);
 	return ok || (fault.code == expected->code && fault.gpa == expected->ngpa && fault.stage == STAGE_2_FINAL) ?
@@ -501,9 +503,10 @@ static void begin(struct cell *cell, unsigned long long *n, bool nested)
 	cell_make(cell, base, host, guest, nested);
 	cell->access = take(n, ACCESS_KINDS);
 	cell->host_bits = take(n, 64);
+	cell->gmet = take(n, 2);
 	cell->pkrs = ~0u; /* L1's PKRU: of no consequence */
 }
-#define BEGIN_CELLS (2ull * 4 * MODE_COUNT * ACCESS_KINDS * 64)
+#define BEGIN_CELLS (2ull * 4 * MODE_COUNT * ACCESS_KINDS * 64 * 2)
 
 /* The nested entries of the final access. */
 static void plane_final(struct cell *cell, unsigned long long n)

@@ -13,9 +13,9 @@
 #include "mmu/role.h"
 #include "spec/role.h"
 
-#define INPUTS 13
+#define INPUTS 14
 
-/* One register state per number: PG, WP; PSE, PAE, LA57, SMEP, SMAP, PKE, PKS; LMA (with LME), NX; SMM, guest mode. */
+/* One register state per number: PG, WP; PSE, PAE, LA57, SMEP, SMAP, PKE, PKS; LMA (with LME), NX; SMM, guest mode, GMET. */
 static struct role_regs regs_of(unsigned n)
 {
 	struct role_regs regs = { 0 };
@@ -32,12 +32,13 @@ static struct role_regs regs_of(unsigned n)
 	regs.efer |= n & BIT(10) ? EFER_NX : 0;
 	regs.smm = n & BIT(11);
 	regs.guest_mode = n & BIT(12);
+	regs.gmet = n & BIT(13);
 	return regs;
 }
 
 static struct spec_role_regs spec_regs_of(const struct role_regs *regs)
 {
-	return (struct spec_role_regs){ regs->cr0, regs->cr4, regs->efer, regs->smm, regs->guest_mode };
+	return (struct spec_role_regs){ regs->cr0, regs->cr4, regs->efer, regs->smm, regs->guest_mode, regs->gmet };
 }
 
 /* The oracle counts execute, write and user; we have the user's execute right apart, equal where nothing separates it. */
@@ -63,7 +64,8 @@ static void same_base(union page_role ours, const struct spec_role *theirs)
 	assert_int_equal(ours.smap_andnot_wp, theirs->smap_andnot_wp);
 	assert_int_equal(ours.smm, theirs->smm);
 	assert_int_equal(ours.guest_mode, theirs->guest_mode);
-	assert_int_equal(ours.is_mirror | ours.cr4_smep, 0);
+	assert_int_equal(ours.cr4_smep, theirs->gmet);
+	assert_int_equal(ours.is_mirror, 0);
 }
 
 static void same(union cpu_role ours, const struct spec_role *theirs)

@@ -50,7 +50,7 @@ static void registers(struct setting *s, enum mode mode, unsigned bits, const st
 	regs.cr4 |= CR4_PGE | (mode == MODE_32_PSE ? CR4_PSE : 0) | (mode >= MODE_PAE ? CR4_PAE : 0) | (mode == MODE_5 ? CR4_LA57 : 0);
 	regs.efer |= mode >= MODE_4 ? EFER_LME | EFER_LMA : 0;
 	regs.cr3 = mode == MODE_5 ? PML5 : mode == MODE_4 ? PML4 : mode == MODE_PAE ? PDPT : PD;
-	struct role_regs snapshot = { regs.cr0, regs.cr4, regs.efer, false, false };
+	struct role_regs snapshot = { .cr0 = regs.cr0, .cr4 = regs.cr4, .efer = regs.efer };
 	s->small = mode < MODE_PAE;
 	s->walk.cpu_role = role_for_cpu(&snapshot);
 	regime_from_role(s->walk.cpu_role, cpuid, &s->walk.regime);

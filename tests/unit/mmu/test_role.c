@@ -68,6 +68,20 @@ static void test_npt_ignores_wp_and_keys(void **state)
 	assert_int_equal(role_for_shadow_npt_root(with, 4).passthrough, 0);
 }
 
+/* GMET is part of the walk's role and of its shadow's key; L1's own SMEP is neither, and no other walk knows GMET. */
+static void test_gmet(void **state)
+{
+	struct role_regs regs = { .cr0 = CR0_PG, .cr4 = CR4_PAE | CR4_SMEP, .efer = EFER_LMA };
+	union cpu_role without = role_for_npt_walk(&regs), plain = role_for_cpu(&regs);
+	assert_int_equal(without.base.cr4_smep, 0);
+	regs.gmet = true;
+	union cpu_role with = role_for_npt_walk(&regs);
+	assert_int_equal(with.base.cr4_smep, 1);
+	assert_true(with.ext.word == without.ext.word);
+	assert_true(role_for_shadow_npt_root(with, 4).word != role_for_shadow_npt_root(without, 4).word);
+	assert_true(role_for_cpu(&regs).word == plain.word);
+}
+
 static void test_describe(void **state)
 {
 	char text[160];
@@ -88,6 +102,7 @@ int main(void)
 		cmocka_unit_test(test_tdp_root_depends_on_smm_and_guest_mode_only),
 		cmocka_unit_test(test_shadow_root),
 		cmocka_unit_test(test_npt_ignores_wp_and_keys),
+		cmocka_unit_test(test_gmet),
 		cmocka_unit_test(test_describe),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -243,7 +243,7 @@ static void cpuid_leaf(void **state)
 	assert_int_equal(answer[0], 1);
 	assert_int_equal(answer[1], 64);
 	assert_int_equal(answer[2], 0);
-	assert_int_equal(answer[3], 0x020194ff);
+	assert_int_equal(answer[3], 0x020394ff);
 	cpuid_query(f->v, 0x80000001, 0, answer);
 	assert_true(answer[2] & 4);
 	assert_false(answer[2] & BIT(12)); /* SKINIT */
