@@ -128,7 +128,10 @@ UMBRA_API bool umbra_vcpu_interrupt(struct umbra_vcpu *vcpu, uint8_t vector);
 UMBRA_API void umbra_vcpu_nmi(struct umbra_vcpu *vcpu);
 /* A system-management interrupt. */
 UMBRA_API void umbra_vcpu_smi(struct umbra_vcpu *vcpu);
-/* As after RESET, or INIT: the first processor at its reset vector, others (INIT only) waiting for a start-up IPI. */
+/*
+ * As after RESET, or INIT: the first processor at its reset vector, others (INIT only) waiting for a start-up IPI. On a machine with a
+ * board INIT is a signal: SMM and a clear GIF hold it back, and a nested guest or VM_CR.R_INIT make something else of it.
+ */
 UMBRA_API void umbra_vcpu_reset(struct umbra_vcpu *vcpu, bool init);
 
 /* Writes the registers as text. */

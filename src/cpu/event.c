@@ -231,6 +231,15 @@ static bool saves_rf(const struct event *event)
 	}
 }
 
+/* An NMI that VMRUN injects blocks none but virtual ones (APM 2, "Event Injection"). */
+static void block_nmis_for(struct vcpu *v, const struct event *event)
+{
+	if (!event->injected)
+		event_block_nmis(v, true);
+	else if (v->guest_mode)
+		v->nested_ops->virtual_nmi(v, true);
+}
+
 void event_block_nmis(struct vcpu *v, bool blocked)
 {
 	if (!v->guest_mode || !v->nested_ops->virtual_nmi(v, blocked))
@@ -252,7 +261,7 @@ static void update_status_registers(struct vcpu *v, const struct event *event)
 {
 	v->shadow = 0;
 	if (event->kind == EVENT_NMI)
-		event_block_nmis(v, true);
+		block_nmis_for(v, event);
 	if (event->kind == EVENT_EXCEPTION && event->vector == VEC_PF && !event->injected)
 		v->cr2 = event->cr2;
 	update_debug_registers(v, event);

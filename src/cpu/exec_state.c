@@ -173,7 +173,7 @@ static uint64_t edx_eax(const struct vcpu *v)
 	return (uint32_t)v->gpr[REG_RAX] | v->gpr[REG_RDX] << 32;
 }
 
-static bool xsave_enabled(struct vcpu *v)
+bool xsave_enabled(struct vcpu *v)
 {
 	return (v->cr4 & CR4_OSXSAVE) || raise_ud(v);
 }
@@ -360,17 +360,12 @@ HANDLER(exec_XGETBV)
 	NEXT(v, i);
 }
 
-bool xsetbv_permitted(struct vcpu *v)
-{
-	return xsave_enabled(v) && (!v->cpl || raise_gp(v, 0));
-}
-
 HANDLER(exec_XSETBV)
 {
 	uint64_t value = edx_eax(v);
-	if (!xsetbv_permitted(v))
+	if (!xsave_enabled(v))
 		FAIL(v, i);
-	if ((uint32_t)v->gpr[REG_RCX] || !xcr0_is_valid(&v->model, value)) {
+	if (v->cpl || (uint32_t)v->gpr[REG_RCX] || !xcr0_is_valid(&v->model, value)) {
 		raise_gp(v, 0);
 		FAIL(v, i);
 	}

@@ -88,6 +88,7 @@ HANDLER(exec_BOUND)
 	int64_t index = sign_extend(v->gpr[i->reg], width);
 	if (index < sign_extend(low, width) || index > sign_extend(high, width)) {
 		raise_exception(v, VEC_BR);
+		v->fault.next_rip = insn_next_rip(v, i);
 		FAIL(v, i);
 	}
 	NEXT(v, i);

@@ -486,11 +486,14 @@ bool msr_write(struct vcpu *v, uint32_t number, uint64_t value)
 		return unknown(v, number, true, value);
 	if ((value & ~row->writable) || (row->check && !row->check(v, number, value)))
 		return false;
-	if (row->write)
-		return row->write(v, number, value);
-	if (!row->stride)
+	if (!row->write && !row->stride)
 		return false; /* read-only */
-	*stored_value(v, row, number) = value;
+	if (row->write && !row->write(v, number, value))
+		return false;
+	if (!row->write)
+		*stored_value(v, row, number) = value;
+	if (row->feature == FEAT_MTRR) /* a write drops all translations (APM 2, "TLB Flush") */
+		mmu_flush_all(v->mmu);
 	return true;
 }
 

@@ -63,7 +63,7 @@ struct nested_ops {
 	bool (*has_work)(const struct vcpu *v);
 	/* In guest mode: NMIs become blocked or free. True: those of the nested guest, which has its own. */
 	bool (*virtual_nmi)(struct vcpu *v, bool blocked);
-	/* In guest mode: CR8 is read or written. True: it is the nested guest's own. */
+	/* In guest mode: CR8 is read or written. True: it is the nested guest's own; else what is written reaches the APIC, too. */
 	bool (*virtual_tpr)(struct vcpu *v, bool write, uint64_t *value);
 	/* In guest mode: the processor is about to wait for FERR# to be handled. True: exit recorded, v->status is set. */
 	bool (*ferr_freeze)(struct vcpu *v);

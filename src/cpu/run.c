@@ -135,6 +135,13 @@ void vcpu_leave_guest(struct vcpu *v, const struct event *delivering)
 	v->pending_dr6 = v->rflags & FLAG_TF ? DR6_BS : 0;
 }
 
+/* Charges an exit as one instruction, as it does an event: an endless chain of them ends with the budget. */
+static void leave_at_boundary(struct vcpu *v)
+{
+	v->budget--;
+	vcpu_leave_guest(v, NULL);
+}
+
 /* Charges an event as one instruction: an endless chain of faults ends with the budget. */
 static bool deliver(struct vcpu *v, const struct event *event)
 {
@@ -178,10 +185,13 @@ static void deliver_debug_traps(struct vcpu *v)
 static void take_init(struct vcpu *v)
 {
 	v->init_pending = false;
-	if (v->vm_cr & VM_CR_R_INIT)
+	if (v->vm_cr & VM_CR_R_INIT) {
 		deliver(v, &(struct event){.kind = EVENT_EXCEPTION, .vector = VEC_SX, .has_error = true, .error = SX_INIT});
-	else
-		vcpu_reset(v, true);
+		return;
+	}
+	if (v->ops->init_taken)
+		v->ops->init_taken(v->machine, v->index);
+	vcpu_reset(v, true);
 }
 
 enum taking { TAKE_NOTHING, TAKE_DONE, TAKE_BLOCKED };
@@ -194,8 +204,7 @@ static bool arrives(struct vcpu *v, enum arrival arrival, enum taking *ret_takin
 	switch (v->nested_ops->arriving(v, arrival)) {
 	case NESTED_HELD: *ret_taking = TAKE_NOTHING; return false;
 	case NESTED_EXIT:
-		v->budget--;
-		vcpu_leave_guest(v, NULL);
+		leave_at_boundary(v);
 		*ret_taking = TAKE_DONE;
 		return false;
 	default: return true;
@@ -225,10 +234,16 @@ static enum taking look_at_debug_traps(struct vcpu *v)
 
 static enum taking look_at_smi(struct vcpu *v)
 {
-	bool blocked = false;
-	if (LIKELY(!v->smi_pending))
+	enum taking taking;
+	if (LIKELY(!v->smi_pending || v->smm))
 		return TAKE_NOTHING;
-	return smm_take_smi(v, &blocked) ? TAKE_DONE : blocked ? TAKE_BLOCKED : TAKE_NOTHING;
+	if (!arrives(v, ARRIVAL_SMI, &taking))
+		return taking;
+	if (v->shadow)
+		return TAKE_BLOCKED;
+	v->budget--;
+	smm_enter(v);
+	return TAKE_DONE;
 }
 
 static enum taking look_at_nmi(struct vcpu *v)
@@ -265,8 +280,7 @@ static enum taking look_at_virtual_events(struct vcpu *v)
 		return TAKE_NOTHING;
 	switch (v->nested_ops->virtual_event(v, &event, &take)) {
 	case NESTED_EXIT:
-		v->budget--;
-		vcpu_leave_guest(v, NULL);
+		leave_at_boundary(v);
 		return TAKE_DONE;
 	case NESTED_HELD: return TAKE_BLOCKED;
 	default: break;
@@ -429,12 +443,10 @@ static unsigned run_some_or_nothing(struct vcpu *v, bool blocked)
 static void take_fault(struct vcpu *v, unsigned status)
 {
 	v->reply_count = 0;
-	if (status == ST_FAULT) {
+	if (status == ST_FAULT)
 		deliver(v, &v->fault);
-	} else {
-		v->budget--; /* an endless chain of exits ends with the budget, too */
-		vcpu_leave_guest(v, NULL);
-	}
+	else
+		leave_at_boundary(v);
 }
 
 static enum run_exit finish(struct vcpu *v, enum run_exit exit)

@@ -250,7 +250,7 @@ static void enter_blocking(struct vcpu *v)
 	v->halted = v->mwait = v->monitor_armed = false;
 }
 
-static void smm_enter(struct vcpu *v)
+void smm_enter(struct vcpu *v)
 {
 	uint8_t area[SMM_AREA_SIZE];
 	struct smm_state state;
@@ -270,28 +270,6 @@ static void smm_enter(struct vcpu *v)
 	enter_environment(v);
 	enter_blocking(v);
 	tell_mmu(v, NULL);
-}
-
-/* An interrupt shadow is not part of the area, so it passes first. */
-bool smm_take_smi(struct vcpu *v, bool *ret_blocked)
-{
-	if (v->smm)
-		return false;
-	enum nested_verdict verdict = v->nested_ops ? v->nested_ops->arriving(v, ARRIVAL_SMI) : NESTED_NOTHING;
-	if (verdict == NESTED_HELD)
-		return false;
-	if (verdict == NESTED_EXIT) {
-		v->budget--;
-		vcpu_leave_guest(v, NULL);
-		return true;
-	}
-	if (v->shadow) {
-		*ret_blocked = true;
-		return false;
-	}
-	v->budget--;
-	smm_enter(v);
-	return true;
 }
 
 /* ---- RSM ---------------------------------------------------------------------------------------------------------------- */

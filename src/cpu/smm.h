@@ -14,10 +14,10 @@
 #define SMM_AREA_SIZE 0x200u
 
 /*
- * At an instruction boundary with an SMI pending: takes it, or performs the #VMEXIT that L1 asked for. False: it stays pending, and
- * *ret_blocked says whether only an interrupt shadow holds it back.
+ * Takes the pending SMI, outside of SMM and at an instruction boundary without an interrupt shadow, which the state-save area has no room
+ * for. run.c has asked whether GIF or an intercept of L1 is in the way.
  */
-bool smm_take_smi(struct vcpu *v, bool *ret_blocked);
+void smm_enter(struct vcpu *v);
 /* Whether a pending SMI would be taken at the next boundary, or wakes a processor that waits. */
 static inline bool smm_smi_waits(const struct vcpu *v)
 {

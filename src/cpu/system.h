@@ -145,8 +145,7 @@ bool tsc_permitted(struct vcpu *v);
 bool rdpmc_permitted(struct vcpu *v);
 bool monitor_permitted(struct vcpu *v);
 bool mwait_permitted(struct vcpu *v);
-/* CR4.OSXSAVE and CPL; the value is not looked at. */
-bool xsetbv_permitted(struct vcpu *v);
+bool xsave_enabled(struct vcpu *v);
 /* The register that MOV CR names, and whether there is such a register. */
 unsigned control_register(const struct insn *i);
 bool control_register_exists(unsigned number);

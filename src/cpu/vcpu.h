@@ -52,9 +52,9 @@ struct event {
 	uint64_t cr2;        /* #PF: written to CR2 at delivery */
 	uint64_t dr6;        /* #DB: bits to merge into DR6 at delivery */
 	bool trap;           /* the saved rip is that of the next instruction (v->rip already is) */
-	bool injected;       /* by VMRUN: CR2 stays as it is */
+	bool injected;       /* by VMRUN: CR2 stays as it is, and an NMI blocks none */
 	bool numbered;       /* EVENT_SOFT: by INT n, not by INT3 or INTO */
-	uint64_t next_rip;   /* EVENT_SOFT, EVENT_ICEBP: address behind the instruction */
+	uint64_t next_rip;   /* EVENT_SOFT, EVENT_ICEBP, #BR of BOUND: address behind the instruction */
 };
 
 /* A fault as the guest will see it, kept for reports: the last few that were delivered. */
@@ -112,6 +112,8 @@ struct cpu_ops {
 	 * more. The board makes it IRQ 13, and a write to port F0h calls vcpu_ignore_fpu_error(). May be NULL.
 	 */
 	void (*fpu_error)(void *machine, unsigned vcpu, bool raised);
+	/* A pending INIT is taken and resets the processor, and its local APIC with it. NULL: no controller. */
+	void (*init_taken)(void *machine, unsigned vcpu);
 	/* Seconds from 1970 to tick 0 of the machine's clock, for KVM's paravirtual clock. NULL: 0. */
 	int64_t (*wall_clock)(void *machine);
 	/* CPUID bits that live outside the processor: the initial APIC ID. */

@@ -6,7 +6,8 @@
 #include "cpu/cpuid.h"
 #include "svm/state.h"
 
-#define CS_L_AND_D 0x600u /* in the VMCB's form */
+#define CS_L 0x200u /* in the VMCB's form */
+#define CS_L_AND_D (CS_L | 0x400u)
 
 static bool tlb_control_valid(const struct vcpu *v, unsigned value)
 {
@@ -81,6 +82,13 @@ static bool pdptes_good(struct vcpu *v, const struct vmcb_control_cached *contro
 	if ((control->nested_ctl & NESTED_CTL_NP) || !svm_pae_paging(save->cr0, save->cr4, save->efer))
 		return true;
 	return svm_read_pdptes(v, save->cr3, v->nested->pdpte);
+}
+
+/* BOUND does not exist there. */
+static bool event_possible(const struct vmcb_save_cached *save, uint64_t event_inj)
+{
+	bool code_64 = long_paging(save) && (save->segments[VMCB_CS].attrib & CS_L);
+	return !code_64 || event_type(event_inj) != EVENT_TYPE_EXCEPTION || (event_inj & EVENT_VECTOR) != VEC_BR;
 }
 
 enum row {

@@ -166,9 +166,10 @@ static void flush(struct vcpu *v, const struct vmcb_control_cached *control)
 }
 
 /* Nothing of L1 has been changed yet: it goes on behind VMRUN, with GIF clear as after every #VMEXIT. */
-static void refuse(struct vcpu *v, gpa_t vmcb12_gpa, int row)
+static void refuse(struct vcpu *v, gpa_t vmcb12_gpa, unsigned row)
 {
-	TRACE(v->trace, TRACE_EXIT, VMRUN_REFUSED, vmcb12_gpa, row, 0, 0);
+	TRACE_WORDS(v->trace, TRACE_EXIT, VMRUN_REFUSED, vmcb12_gpa, "%s: %s (APM 2, \"%s\")", svm_check_id(row), svm_check_text(row),
+		    svm_check_section(row));
 	v->nested->exit = (struct vmexit_record){.code = VMEXIT_INVALID};
 	bool stored = svm_store_refusal(v, vmcb12_gpa);
 	svm_poison_control(v);
@@ -186,7 +187,7 @@ void svm_enter(struct vcpu *v, gpa_t vmcb12_gpa)
 	int row = svm_check(v, control, nested_save(v));
 	flush(v, control);
 	if (row >= 0) {
-		refuse(v, vmcb12_gpa, row);
+		refuse(v, vmcb12_gpa, (unsigned)row);
 		return;
 	}
 	TRACE(v->trace, TRACE_EXIT, VMRUN, vmcb12_gpa, nested_save(v)->rip, control->asid, control->nested_ctl & NESTED_CTL_NP);

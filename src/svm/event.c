@@ -78,15 +78,12 @@ static void event_from_info(const struct vcpu *v, uint64_t info, struct event *r
 	if (ret->kind == EVENT_NMI)
 		ret->vector = VEC_NMI;
 	ret->numbered = ret->kind == EVENT_SOFT;
+	/* #BP and #OF come as if by INT3 and INTO: the gate's DPL counts. */
+	if (ret->kind == EVENT_EXCEPTION && (ret->vector == VEC_BP || ret->vector == VEC_OF))
+		ret->kind = EVENT_SOFT;
 	ret->has_error = ret->kind == EVENT_EXCEPTION && (info & EVENT_ERROR_VALID);
 	ret->error = ret->has_error ? (uint32_t)(info >> EVENT_ERROR_SHIFT) : 0;
 	ret->cr2 = v->cr2;
-}
-
-/* Events that an instruction caused return behind it: with next-RIP save, to where the VMCB says. */
-static bool returns_behind(const struct event *event)
-{
-	return event->kind == EVENT_SOFT || (event->kind == EVENT_EXCEPTION && (event->vector == VEC_BP || event->vector == VEC_OF));
 }
 
 void svm_inject(struct vcpu *v)
@@ -99,7 +96,7 @@ void svm_inject(struct vcpu *v)
 		return;
 	event_from_info(v, control->event_inj, &event);
 	control->event_inj &= ~(uint64_t)UINT32_MAX; /* all but the error code: #VMEXIT writes it back */
-	event.trap = returns_behind(&event);
+	event.trap = event.kind == EVENT_SOFT; /* returns behind the instruction: with next-RIP save, to where the VMCB says */
 	event_deliver_injected(v, &event, event.trap && vcpu_has(v, FEAT_NRIPS) ? control->next_rip : v->rip);
 }
 
@@ -142,8 +139,8 @@ static enum nested_verdict verdict(const struct vcpu *v, enum arrival arrival)
 enum nested_verdict svm_arriving(struct vcpu *v, enum arrival arrival)
 {
 	enum nested_verdict result = verdict(v, arrival);
-	if (result == NESTED_EXIT)
-		vmexit(v, VMEXIT_INTR + (arrival_intercept(arrival) - INTERCEPT_INTR), 0, 0);
+	if (result == NESTED_EXIT) /* every SMI comes from outside, with no I/O instruction under way: bit 0 of EXITINFO1 says so */
+		vmexit(v, VMEXIT_INTR + (arrival_intercept(arrival) - INTERCEPT_INTR), arrival == ARRIVAL_SMI, 0);
 	return result;
 }
 
@@ -204,17 +201,16 @@ bool svm_virtual_nmi(struct vcpu *v, bool blocked)
 	return true;
 }
 
-/* APM 2, "Virtualizing APIC.TPR". */
+/* APM 2, "Virtualizing APIC.TPR": without V_INTR_MASKING a write goes to both. */
 bool svm_virtual_tpr(struct vcpu *v, bool write, uint64_t *value)
 {
 	struct vmcb_control_cached *control = nested_control(v);
-	if (!(control->int_ctl & VINTR_MASKING))
-		return false;
+	bool masking = control->int_ctl & VINTR_MASKING;
 	if (write)
 		control->int_ctl = (control->int_ctl & ~VINTR_TPR) | (*value & 15);
-	else
+	else if (masking)
 		*value = control->int_ctl & VINTR_TPR & 15;
-	return true;
+	return masking;
 }
 
 static bool taken(const struct vcpu *v, enum arrival arrival)

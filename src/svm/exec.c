@@ -44,13 +44,14 @@ static unsigned vmrun(struct vcpu *v, const struct insn *i)
 
 /* ---- VMLOAD, VMSAVE ----------------------------------------------------------------------------------------------------- */
 
-/* In a nested guest with virtual VMLOAD and VMSAVE rAX is the guest's physical address (APM 2, "VMSAVE and VMLOAD Virtualization"). */
-static bool is_virtualized(struct vcpu *v)
+enum vmload_way svm_vmload_way(struct vcpu *v)
 {
-	if (!v->guest_mode)
-		return false;
 	const struct vmcb_control_cached *control = nested_control(v);
-	return (control->virt_ext & VIRT_EXT_VMLOAD_VMSAVE) && (control->nested_ctl & NESTED_CTL_NP);
+	const struct svm_host *host = &v->nested->host;
+	bool host_64 = (host->efer & EFER_LMA) && (host->cs.attr & SEG_ATTR_L);
+	if (!(control->virt_ext & VIRT_EXT_VMLOAD_VMSAVE))
+		return VMLOAD_PHYSICAL;
+	return host_64 && (control->nested_ctl & NESTED_CTL_NP) ? VMLOAD_VIRTUAL : VMLOAD_EXITS;
 }
 
 static bool state_operand(struct vcpu *v, const struct insn *i, uint64_t access, gpa_t *ret)
@@ -58,7 +59,7 @@ static bool state_operand(struct vcpu *v, const struct insn *i, uint64_t access,
 	struct mmu_guest_fault fault;
 	if (!permitted(v) || !vmcb_operand(v, i, ret))
 		return false;
-	if (!is_virtualized(v) || mmu_translate_nested(v->mmu, *ret, access, ret, &fault))
+	if (!v->guest_mode || svm_vmload_way(v) != VMLOAD_VIRTUAL || mmu_translate_nested(v->mmu, *ret, access, ret, &fault))
 		return true;
 	v->rip = insn_rip(i);
 	svm_stage2_fault(v, &fault);

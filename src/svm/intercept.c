@@ -45,10 +45,10 @@ static bool has_assists(const struct vcpu *v)
 
 /* ---- control and debug registers ------------------------------------------------------------------------------------------------ */
 
-/* APM 2, "Decode Assists": the general register, only where the instruction is a MOV. */
-static uint64_t move_info(const struct vcpu *v, const struct insn *i)
+/* APM 2, "MOV CRx/DRx Intercepts": the general register. A flag tells MOV CRn from LMSW, CLTS and SMSW; MOV DRn needs none. */
+static uint64_t move_info(const struct vcpu *v, const struct insn *i, uint64_t flag)
 {
-	return has_assists(v) ? CR_INFO_MOV | i->rm : 0;
+	return has_assists(v) ? flag | i->rm : 0;
 }
 
 static bool cr_read(struct vcpu *v, const struct insn *i)
@@ -59,7 +59,7 @@ static bool cr_read(struct vcpu *v, const struct insn *i)
 		return true;
 	if (!move && !umip_permits(v))
 		return false;
-	return leave(v, i, VMEXIT_CR0_READ + number, move ? move_info(v, i) : 0, 0);
+	return leave(v, i, VMEXIT_CR0_READ + number, move ? move_info(v, i, CR_INFO_MOV) : 0, 0);
 }
 
 /* Whether a write of CR0 changes more than TS and MP. */
@@ -80,7 +80,7 @@ static bool mov_to_cr(struct vcpu *v, const struct insn *i)
 		return true;
 	if (!control_register_permits(v, number, value))
 		return false;
-	return leave(v, i, all ? VMEXIT_CR0_WRITE + number : VMEXIT_CR0_SEL_WRITE, move_info(v, i), 0);
+	return leave(v, i, all ? VMEXIT_CR0_WRITE + number : VMEXIT_CR0_SEL_WRITE, move_info(v, i, CR_INFO_MOV), 0);
 }
 
 /* LMSW meets the selective intercept whatever it writes, CLTS never. */
@@ -102,7 +102,7 @@ static bool dr_access(struct vcpu *v, const struct insn *i, bool write)
 		return true;
 	if (!debug_register_permitted(v, i, write, &aliased))
 		return false;
-	return leave(v, i, (write ? VMEXIT_DR0_WRITE : VMEXIT_DR0_READ) + i->reg, move_info(v, i), 0);
+	return leave(v, i, (write ? VMEXIT_DR0_WRITE : VMEXIT_DR0_READ) + i->reg, move_info(v, i, 0), 0);
 }
 
 static bool dr_read(struct vcpu *v, const struct insn *i)
@@ -203,21 +203,31 @@ static bool svm_permitted(struct vcpu *v)
 	return !v->cpl || raise_gp(v, 0);
 }
 
-static bool invlpga(struct vcpu *v, const struct insn *i)
+/* Where L1 gave the guest virtual VMLOAD and VMSAVE in a mode that has none, they leave it. */
+static bool leaves_for_state(struct vcpu *v, const struct insn *i, unsigned intercept)
 {
-	if (!intercepts(v, INTERCEPT_INVLPGA))
+	if (!intercepts(v, intercept) && svm_vmload_way(v) != VMLOAD_EXITS)
 		return true;
-	if (!svm_permitted(v))
-		return false;
-	return leave_misc(v, i, INTERCEPT_INVLPGA, has_assists(v) ? register_read(v, REG_RAX, i->addrsize) : 0, 0);
+	return svm_permitted(v) && leave_misc(v, i, intercept, 0, 0);
 }
 
+static bool vmload(struct vcpu *v, const struct insn *i)
+{
+	return leaves_for_state(v, i, INTERCEPT_VMLOAD);
+}
+
+static bool vmsave(struct vcpu *v, const struct insn *i)
+{
+	return leaves_for_state(v, i, INTERCEPT_VMSAVE);
+}
+
+/* The conditional intercept is looked at first. */
 static bool mwait(struct vcpu *v, const struct insn *i)
 {
-	bool always = intercepts(v, INTERCEPT_MWAIT);
-	if (!always && !(intercepts(v, INTERCEPT_MWAIT_ARMED) && v->monitor_armed))
+	bool armed = intercepts(v, INTERCEPT_MWAIT_ARMED) && v->monitor_armed;
+	if (!armed && !intercepts(v, INTERCEPT_MWAIT))
 		return true;
-	return mwait_permitted(v) && leave_misc(v, i, always ? INTERCEPT_MWAIT : INTERCEPT_MWAIT_ARMED, 0, 0);
+	return mwait_permitted(v) && leave_misc(v, i, armed ? INTERCEPT_MWAIT_ARMED : INTERCEPT_MWAIT, 0, 0);
 }
 
 /*
@@ -281,13 +291,13 @@ static const struct rule rules[COLUMN_COUNT] = {
 	[COLUMN_PAUSE] = {pause},
 	[COLUMN_HLT] = {NULL, INTERCEPT_HLT},
 	[COLUMN_INVLPG] = {invlpg},
-	[COLUMN_INVLPGA] = {invlpga},
+	[COLUMN_INVLPGA] = {NULL, INTERCEPT_INVLPGA, svm_permitted},
 	[COLUMN_IOIO] = {ioio},
 	[COLUMN_MSR] = {msr},
 	[COLUMN_VMRUN] = {NULL, INTERCEPT_VMRUN, svm_permitted},
 	[COLUMN_VMMCALL] = {NULL, INTERCEPT_VMMCALL},
-	[COLUMN_VMLOAD] = {NULL, INTERCEPT_VMLOAD, svm_permitted},
-	[COLUMN_VMSAVE] = {NULL, INTERCEPT_VMSAVE, svm_permitted},
+	[COLUMN_VMLOAD] = {vmload},
+	[COLUMN_VMSAVE] = {vmsave},
 	[COLUMN_STGI] = {NULL, INTERCEPT_STGI, svm_permitted},
 	[COLUMN_CLGI] = {NULL, INTERCEPT_CLGI, svm_permitted},
 	[COLUMN_SKINIT] = {NULL, INTERCEPT_SKINIT, svm_permitted},
@@ -297,7 +307,7 @@ static const struct rule rules[COLUMN_COUNT] = {
 	[COLUMN_MONITOR] = {NULL, INTERCEPT_MONITOR, monitor_permitted},
 	[COLUMN_MWAIT] = {mwait},
 	[COLUMN_INVPCID] = {invpcid},
-	[COLUMN_XSETBV] = {NULL, INTERCEPT_XSETBV, xsetbv_permitted},
+	[COLUMN_XSETBV] = {NULL, INTERCEPT_XSETBV, xsave_enabled}, /* before #GP, of which CPL is a cause */
 };
 
 bool svm_instruction(struct vcpu *v, const struct insn *i)

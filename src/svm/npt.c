@@ -19,9 +19,14 @@ static unsigned read_code(struct vcpu *v, uint64_t linear, unsigned room, uint8_
 	struct mmu_guest_fault fault;
 	if (v->code_size == 8 && !is_canonical(linear, vcpu_linear_bits(v)))
 		return 0;
+	unsigned length = (unsigned)MIN((uint64_t)room, PAGE_SIZE - (linear & PAGE_OFFSET_MASK));
+	const uint8_t *host = tlb_fetch_hit(&v->hot, linear); /* the instruction was fetched a moment ago */
+	if (host) {
+		memcpy(ret, host, length);
+		return length;
+	}
 	if (!mmu_translate(v->mmu, linear, PFERR_FETCH | (v->cpl == 3 ? PFERR_U : 0), &translation, &fault) || !translation.host)
 		return 0;
-	unsigned length = (unsigned)MIN((uint64_t)room, PAGE_SIZE - (linear & PAGE_OFFSET_MASK));
 	memcpy(ret, translation.host, length);
 	return length;
 }
@@ -55,5 +60,7 @@ void svm_leave(struct vcpu *v, const struct event *delivering)
 	const struct vmexit_record *exit = &v->nested->exit;
 	if (exit->code == VMEXIT_NPF && !delivering && !(exit->info_1 & PFERR_FETCH))
 		svm_record_bytes(v);
+	if (delivering && delivering->kind == EVENT_NMI) /* a virtual NMI that was cut off blocks none (APM 2, "NMI Virtualization") */
+		svm_virtual_nmi(v, false);
 	svm_exit(v, delivering);
 }

@@ -208,6 +208,12 @@ uint64_t svm_event_info(const struct event *event);
 /* ---- exec.c ----------------------------------------------------------------------------------------------------------------------- */
 
 unsigned svm_execute(struct vcpu *v, const struct insn *i);
+/*
+ * What rAX of VMLOAD and VMSAVE means in a nested guest that executes them unintercepted (APM 2, "VMSAVE and VMLOAD Virtualization"):
+ * an address of L1's memory; with virtualization one of the guest's, or nothing unless L1 is in 64-bit mode and nested paging on.
+ */
+enum vmload_way { VMLOAD_PHYSICAL, VMLOAD_VIRTUAL, VMLOAD_EXITS };
+enum vmload_way svm_vmload_way(struct vcpu *v);
 
 /* ---- smm.c ------------------------------------------------------------------------------------------------------------------------ */
 

@@ -1,6 +1,7 @@
 /* Formatting and naming of trace events, see trace.h. */
 #include "trace/trace.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,16 +28,43 @@ static const struct {
 	{"role", TRACE_ROLE}, {"exit", TRACE_EXIT},	  {"exec", TRACE_EXEC}, {"dev", TRACE_DEV},
 };
 
-void trace_emit(struct trace *trace, enum trace_event event, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+#define LINE_SIZE 256u
+
+static bool is_wanted(const struct trace *trace, enum trace_event event)
 {
-	if (!trace->sink || !(trace->mask & events[event].group))
-		return;
-	char line[256];
+	return trace->sink && (trace->mask & events[event].group);
+}
+
+static void format_event(enum trace_event event, const uint64_t arguments[4], char ret_line[LINE_SIZE])
+{
 	typedef unsigned long long ull;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(line, sizeof(line), events[event].format, (ull)a, (ull)b, (ull)c, (ull)d);
+	snprintf(ret_line, LINE_SIZE, events[event].format, (ull)arguments[0], (ull)arguments[1], (ull)arguments[2], (ull)arguments[3]);
 #pragma GCC diagnostic pop
+}
+
+void trace_emit(struct trace *trace, enum trace_event event, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	char line[LINE_SIZE];
+	if (!is_wanted(trace, event))
+		return;
+	format_event(event, (const uint64_t[]){a, b, c, d}, line);
+	trace->sink(trace->opaque, line);
+}
+
+void trace_emit_words(struct trace *trace, enum trace_event event, uint64_t a, const char *format, ...)
+{
+	char line[LINE_SIZE], words[LINE_SIZE / 4 * 3];
+	va_list arguments;
+	if (!is_wanted(trace, event))
+		return;
+	va_start(arguments, format);
+	vsnprintf(words, sizeof(words), format, arguments);
+	va_end(arguments);
+	format_event(event, (const uint64_t[4]){a}, line);
+	size_t length = strlen(line);
+	snprintf(line + length, sizeof(line) - length, ": %s", words);
 	trace->sink(trace->opaque, line);
 }
 

@@ -37,6 +37,8 @@ struct trace {
 };
 
 void trace_emit(struct trace *trace, enum trace_event event, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+/* The same with words of the caller behind it: the event's format takes a alone, and a colon follows. */
+void trace_emit_words(struct trace *trace, enum trace_event event, uint64_t a, const char *format, ...) PRINTF_LIKE(4, 5);
 enum trace_group trace_event_group(enum trace_event event);
 const char *trace_counter_text(enum trace_counter counter);
 
@@ -52,6 +54,12 @@ static inline void trace_count(struct trace *trace, enum trace_counter counter)
 	do {                                                                                                 \
 		if (UNLIKELY((trace)->mask & (group)))                                                       \
 			trace_emit(trace, TRACE_EV_##event, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d)); \
+	} while (0)
+
+#define TRACE_WORDS(trace, group, event, a, ...)                                                             \
+	do {                                                                                                 \
+		if (UNLIKELY((trace)->mask & (group)))                                                       \
+			trace_emit_words(trace, TRACE_EV_##event, (uint64_t)(a), __VA_ARGS__);               \
 	} while (0)
 
 #endif

@@ -3,6 +3,7 @@
  * a board, and are exits to the client without one.
  */
 #include "arch/msr.h"
+#include "arch/vmcb.h"
 #include "cpu/engine.h"
 #include "vm/board.h"
 #include "vm/vm.h"
@@ -167,6 +168,13 @@ static void fpu_error(void *machine, unsigned index, bool raised)
 	board_fpu_error(machine, index, raised);
 }
 
+static void init_taken(void *machine, unsigned index)
+{
+	struct lapic *lapic = cpu_of(machine, index)->lapic;
+	if (lapic)
+		lapic_receive_init(lapic);
+}
+
 static uint32_t apic_id(void *machine, unsigned index)
 {
 	return index;
@@ -180,8 +188,8 @@ static int64_t wall_clock(void *opaque)
 const struct cpu_ops machine_cpu_ops = {
 	.port_read = port_read, .port_write = port_write, .mmio_read = mmio_read, .mmio_write = mmio_write,
 	.intr_pending = intr_pending, .intr_acknowledge = intr_acknowledge, .cr8_read = cr8_read, .cr8_write = cr8_write,
-	.apic_msr_read = apic_msr_read, .apic_msr_write = apic_msr_write, .send_ipi = send_ipi, .fpu_error = fpu_error, .apic_id = apic_id,
-	.wall_clock = wall_clock,
+	.apic_msr_read = apic_msr_read, .apic_msr_write = apic_msr_write, .send_ipi = send_ipi, .fpu_error = fpu_error,
+	.init_taken = init_taken, .apic_id = apic_id, .wall_clock = wall_clock,
 };
 
 /* ---- what the APIC pushes ----------------------------------------------------------------------------------------------- */
@@ -198,16 +206,23 @@ static void nmi(void *opaque)
 	machine_wake(cpu);
 }
 
-/* A processor that is not running takes INIT at once, so that the start-up IPI that follows finds it waiting. In SMM it is held. */
+/* SMM and GIF hold INIT back, and in a nested guest and with VM_CR.R_INIT it is no reset, or not at once. */
+static bool init_resets(const struct vcpu *v)
+{
+	return !v->smm && v->gif && !v->guest_mode && !(v->vm_cr & VM_CR_R_INIT);
+}
+
+/* A processor that is not running takes INIT at once, so that the start-up IPI that follows finds it waiting. */
 static void init(void *opaque)
 {
 	struct machine_cpu *cpu = opaque;
 
-	lapic_receive_init(cpu->lapic);
-	if (cpu->machine->running == cpu || cpu->v->smm)
+	if (cpu->machine->running == cpu || !init_resets(cpu->v)) {
 		cpu->v->init_pending = true;
-	else
+	} else {
+		lapic_receive_init(cpu->lapic);
 		vcpu_reset(cpu->v, true);
+	}
 	machine_wake(cpu);
 }
 

@@ -72,7 +72,7 @@ static void check_guest_mode(const struct vcpu *v)
 	const struct svm_host *host = &v->nested->host;
 	REQUIRE(control->intercepts[VMCB_MISC2] & 1);
 	REQUIRE(control->asid && !(control->int_ctl & VINTR_AVIC_ENABLE));
-	REQUIRE(!(control->nested_ctl & ~NESTED_CTL_NP) && (!control->nested_ctl || (host->cr0 & CR0_PG)));
+	REQUIRE(!(control->nested_ctl & ~(NESTED_CTL_NP | NESTED_CTL_GMET)) && (!(control->nested_ctl & NESTED_CTL_NP) || (host->cr0 & CR0_PG)));
 	REQUIRE(!(control->nested_ctl & NESTED_CTL_NP) || !(control->nested_cr3 >> v->model.maxphyaddr));
 	REQUIRE((host->cr0 & CR0_PE) && (host->efer & EFER_SVME));
 	REQUIRE(!v->smm && !(v->nested->vmcb12_gpa & PAGE_OFFSET_MASK) && !(v->nested->vmcb12_gpa >> v->model.maxphyaddr));

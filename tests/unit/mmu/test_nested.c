@@ -156,6 +156,106 @@ static void test_nx_by_stage(void **state)
 	}
 }
 
+/* GMET: U/S of the nested tables binds the supervisor's fetches and nothing else, NX everybody's; L1's SMEP and WP stay out of it. */
+static void test_gmet(void **state)
+{
+	for_both_modes(mode) {
+		for (unsigned i = 0; i < 32; i++) {
+			bool gmet = i & 1, user_page = i & 2, nx = i & 4, smep = i & 8, host_nx = i & 16;
+			struct nest n;
+			nest_start(&n, mode);
+			guest_map(&n, GVA, DATA | PWU);
+			guest_map(&n, BIT(30), DATA | PW);
+			n.nested.gmet = gmet;
+			n.nested.host_cr4 |= smep ? CR4_SMEP : 0;
+			n.nested.host_efer = n.host.efer & (host_nx ? ~0ull : ~EFER_NX);
+			nx &= host_nx;
+			nested_map(&n, DATA, (GUEST_AT + DATA) | PW | (user_page ? PTE_U : 0) | (nx ? PTE_NX : 0));
+			enter(&n);
+			uint64_t report = gmet || smep || host_nx ? PFERR_FETCH : 0;
+			for (unsigned round = 0; round < 3; round++) {
+				bool data = gmet || user_page;
+				assert_int_equal(touch(&n.m, GVA, 0), data);
+				assert_int_equal(touch(&n.m, GVA, PFERR_W), data);
+				mmu_select_class(&n.m.hot, true, false);
+				assert_int_equal(touch(&n.m, GVA, PFERR_U), data);
+				if (data && !nx)
+					assert_true(touch(&n.m, GVA, PFERR_U | PFERR_FETCH));
+				else
+					assert_npf_final(&n, GVA, PFERR_U | PFERR_FETCH, PFERR_P | PFERR_U | report, DATA);
+				mmu_select_class(&n.m.hot, false, false);
+				if (gmet ? !user_page && !nx : user_page && !nx)
+					assert_true(touch(&n.m, BIT(30), PFERR_FETCH));
+				else
+					assert_npf_final(&n, BIT(30), PFERR_FETCH, PFERR_P | report | (gmet ? 0 : PFERR_U), DATA);
+			}
+			machine_stop(&n.m);
+		}
+	}
+}
+
+/* All levels must agree that a page is the user's; tables may stand in either kind of page; what is not present says whose fetch it was. */
+static void test_gmet_levels_and_tables(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		nest_start(&n, mode);
+		guest_map(&n, GVA, DATA | PW);
+		n.nested.gmet = true;
+		for (unsigned level = 1; level <= 4; level++)
+			nested_map(&n, guest_table_at(&n, GVA, level), (GUEST_AT + guest_table_at(&n, GVA, level)) | PW);
+		enter(&n);
+		assert_reads(&n.m, GVA, GUEST_AT + DATA);
+		assert_npf_final(&n, GVA, PFERR_FETCH, PFERR_P | PFERR_FETCH, DATA);
+		for (unsigned level = 2; level <= 4; level++) {
+			gpa_t at = nested_entry(&n, DATA, level);
+			poke(&n.m, at, peek(&n.m, at, 8) & ~PTE_U, 8);
+			mmu_flush_asid(n.m.vcpu, 1, false);
+			leave(&n);
+			enter(&n);
+			assert_true(touch(&n.m, GVA, PFERR_FETCH));
+			poke(&n.m, at, peek(&n.m, at, 8) | PTE_U, 8);
+			mmu_flush_asid(n.m.vcpu, 1, false);
+			leave(&n);
+			enter(&n);
+			assert_npf_final(&n, GVA, PFERR_FETCH, PFERR_P | PFERR_FETCH, DATA);
+		}
+		nested_map(&n, DATA, 0);
+		mmu_flush_asid(n.m.vcpu, 1, false);
+		leave(&n);
+		enter(&n);
+		assert_npf_final(&n, GVA, PFERR_FETCH, PFERR_FETCH, DATA);
+		assert_npf_final(&n, GVA, 0, PFERR_U, DATA);
+		machine_stop(&n.m);
+	}
+}
+
+/* L1 sets and clears GMET between two entries under one ASID and orders no flush: what one kind of guest may do the other may not. */
+static void test_gmet_side_by_side(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		nest_start(&n, mode);
+		guest_map(&n, GVA, DATA | PW);
+		guest_map(&n, GVA + PAGE_SIZE, (DATA + PAGE_SIZE) | PW);
+		nested_map(&n, DATA + PAGE_SIZE, (GUEST_AT + DATA + PAGE_SIZE) | PW);
+		for (unsigned round = 0; round < 4; round++) {
+			n.nested.gmet = false;
+			enter(&n);
+			assert_true(touch(&n.m, GVA, PFERR_FETCH));
+			assert_npf_final(&n, GVA + PAGE_SIZE, 0, PFERR_P | PFERR_U, DATA + PAGE_SIZE);
+			leave(&n);
+			n.nested.gmet = true;
+			enter(&n);
+			assert_npf_final(&n, GVA, PFERR_FETCH, PFERR_P | PFERR_FETCH, DATA);
+			assert_reads(&n.m, GVA + PAGE_SIZE, GUEST_AT + DATA + PAGE_SIZE);
+			assert_true(touch(&n.m, GVA + PAGE_SIZE, PFERR_FETCH));
+			leave(&n);
+		}
+		machine_stop(&n.m);
+	}
+}
+
 /* Museum 20: L1's protection keys, CR0.WP, SMAP and SMEP do not bind its nested tables. */
 static void test_museum_20_l1_keys_do_not_matter(void **state)
 {
@@ -1202,16 +1302,42 @@ static void test_small_quota_and_slots(void **state)
 	}
 }
 
+/* Whoever comes has its own PKRU and PKRS: what is cached was allowed under the last one's. */
+static void test_switch_brings_keys(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		nest_start(&n, mode);
+		const uint64_t key = 1ull << PTE_PKEY_SHIFT;
+		const uint32_t denied = 4; /* access disable of key 1 */
+		map(&n.m, n.host_root, 0x1000, 0x5000 | PW | key);
+		map(&n.m, n.host_root, 0x2000, 0x6000 | PWU | key);
+		n.host.cr4 |= CR4_PKE | CR4_PKS;
+		for (unsigned i = 0; i < 8; i++) {
+			n.host.pkrs = i & 1 ? denied : 0;
+			n.host.pkru = i & 2 ? denied : 0;
+			mmu_switch(n.m.vcpu, &n.host, NULL);
+			mmu_select_class(&n.m.hot, false, false);
+			assert_int_equal(touch(&n.m, 0x1000, 0), !(i & 1));
+			assert_int_equal(touch(&n.m, 0x2000, 0), !(i & 2));
+		}
+		machine_stop(&n.m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_two_stages),
+		cmocka_unit_test(test_switch_brings_keys), cmocka_unit_test(test_two_stages),
 		cmocka_unit_test(test_read_of_data_leaves_d),
 		cmocka_unit_test(test_codes_of_the_final_access),
 		cmocka_unit_test(test_codes_of_table_reads),
 		cmocka_unit_test(test_table_in_a_read_only_page),
 		cmocka_unit_test(test_order_of_stages),
 		cmocka_unit_test(test_nx_by_stage),
+		cmocka_unit_test(test_gmet),
+		cmocka_unit_test(test_gmet_levels_and_tables),
+		cmocka_unit_test(test_gmet_side_by_side),
 		cmocka_unit_test(test_museum_20_l1_keys_do_not_matter),
 		cmocka_unit_test(test_mmio_of_l1),
 		cmocka_unit_test(test_tables_in_rom),

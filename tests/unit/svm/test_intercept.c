@@ -11,24 +11,10 @@
 #include <cmocka.h>
 
 #include "arch/pte.h"
-#include "nested.h"
+#include "one_machine.h"
 
 #define IOPM NESTED_MEMORY
 #define MSRPM (NESTED_MEMORY + 0x4000u)
-
-static struct fixture *f;
-
-static int set_up(void **state)
-{
-	f = nested_create("amd");
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	nested_destroy(f);
-	return 0;
-}
 
 /* ---- running one instruction of the guest --------------------------------------------------------------------------------------- */
 
@@ -116,7 +102,7 @@ static const struct row rows[] = {
 	{"WBINVD", {0x0f, 0x09}, 2, INTERCEPT_WBINVD, 0x89, VEC_GP},
 	{"MONITOR", {0x0f, 0x01, 0xc8}, 3, INTERCEPT_MONITOR, 0x8a, VEC_UD},
 	{"MWAIT", {0x0f, 0x01, 0xc9}, 3, INTERCEPT_MWAIT, 0x8b, VEC_UD},
-	{"XSETBV", {0x0f, 0x01, 0xd1}, 3, INTERCEPT_XSETBV, 0x8d, VEC_GP},
+	{"XSETBV", {0x0f, 0x01, 0xd1}, 3, INTERCEPT_XSETBV, 0x8d, -1},
 	{"INVPCID", {0x66, 0x0f, 0x38, 0x82, 0x03}, 5, INTERCEPT_INVPCID, 0xa2, VEC_GP},
 };
 
@@ -229,8 +215,7 @@ static void exceptions_first(void **state)
 
 static void not_announced(void **state)
 {
-	nested_destroy(f);
-	f = nested_create("amd,-rdtscp,-invpcid,-xsave,-monitor");
+	change_model("amd,-rdtscp,-invpcid,-xsave,-monitor");
 	static const unsigned codes[] = {0x87, 0xa2, 0x8d, 0x8a, 0x8b};
 	for (size_t n = 0; n < ARRAY_LEN(codes); n++)
 		for (size_t k = 0; k < ARRAY_LEN(rows); k++) {
@@ -245,8 +230,7 @@ static void not_announced(void **state)
 	intercept(INTERCEPT_SKINIT, true);
 	nested_vmcb(f)->control.intercepts[VMCB_EXCEPTION] = ~0u;
 	assert_int_equal(EXIT_OF(0x0f, 0x01, 0xde), VMEXIT_EXCP0 + VEC_UD);
-	nested_destroy(f);
-	f = nested_create("amd");
+	change_model("amd");
 }
 
 static void vmmcall_of_the_guest(void **state)
@@ -273,16 +257,14 @@ static void assists(void **state)
 	prepare();
 	intercept(INTERCEPT_INVLPGA, true);
 	assert_int_equal(EXIT_OF(0x0f, 0x01, 0xdf), 0x7a);
-	assert_int_equal(nested_vmcb(f)->control.exit_info_1, 0x1122334455667788);
-	nested_destroy(f);
-	f = nested_create("amd,-decodeassists,-nrip-save");
+	assert_int_equal(nested_vmcb(f)->control.exit_info_1, 0); /* it is in rAX */
+	change_model("amd,-decodeassists,-nrip-save");
 	prepare();
 	intercept(INTERCEPT_SWINT, true);
 	assert_int_equal(EXIT_OF(0xcd, 0x93), 0x75);
 	assert_int_equal(nested_vmcb(f)->control.exit_info_1, 0);
 	assert_int_equal(nested_vmcb(f)->control.next_rip, 0);
-	nested_destroy(f);
-	f = nested_create("amd");
+	change_model("amd");
 }
 
 /* ---- control and debug registers ------------------------------------------------------------------------------------------------ */
@@ -385,7 +367,7 @@ static void debug_registers(void **state)
 			prepare();
 			intercept(INTERCEPT(VMCB_DR, number + 16 * write), true);
 			assert_int_equal(exit_of(bytes, 4), 0x20 + 16 * write + number);
-			assert_int_equal(nested_vmcb(f)->control.exit_info_1, BIT(63) | 10);
+			assert_int_equal(nested_vmcb(f)->control.exit_info_1, 10); /* without the bit of MOV CR */
 			prepare();
 			nested_vmcb(f)->control.intercepts[VMCB_DR] = ~(1u << (number + 16 * write));
 			assert_int_equal(exit_of(bytes, 4), ~1ull);
@@ -599,13 +581,11 @@ static void pause_filter(void **state)
 		nested_vmcb(f)->control.pause_filter_threshold = (uint16_t)cases[n].threshold;
 		assert_int_equal(pauses_before_exit(cases[n].gap), cases[n].pauses);
 	}
-	nested_destroy(f);
-	f = nested_create("amd,-pause-filter,-pfthreshold");
+	change_model("amd,-pause-filter,-pfthreshold");
 	prepare();
 	nested_vmcb(f)->control.pause_filter_count = 5;
 	assert_int_equal(pauses_before_exit(0), 0);
-	nested_destroy(f);
-	f = nested_create("amd");
+	change_model("amd");
 }
 
 static void mwait_armed(void **state)
@@ -625,8 +605,22 @@ static void mwait_armed(void **state)
 			bool exits = both || armed;
 			assert_int_equal(f->v->guest_mode, !exits);
 			if (exits)
-				assert_int_equal(nested_vmcb(f)->control.exit_code, both ? 0x8b : 0x8c);
+				assert_int_equal(nested_vmcb(f)->control.exit_code, armed ? 0x8c : 0x8b);
 		}
+}
+
+/* A guest may switch SVM off for itself: then its instructions do not exist, whoever intercepts them. (APM 3, "INVLPGA") */
+static void invlpga_without_svm(void **state)
+{
+	for (unsigned on = 0; on < 2; on++) {
+		prepare();
+		intercept(INTERCEPT_INVLPGA, true);
+		nested_vmrun(f);
+		f->v->efer &= ~(on ? 0 : (uint64_t)EFER_SVME);
+		vcpu_registers_changed(f->v);
+		assert_int_equal(NESTED_FAULTS(f, VEC_UD, 0x0f, 0x01, 0xdf), !on);
+		assert_int_equal(f->v->guest_mode, !on);
+	}
 }
 
 int main(void)
@@ -638,6 +632,7 @@ int main(void)
 		cmocka_unit_test(control_registers), cmocka_unit_test(control_register_exceptions), cmocka_unit_test(selective_cr0),
 		cmocka_unit_test(debug_registers), cmocka_unit_test(port_information), cmocka_unit_test(port_map),
 		cmocka_unit_test(port_privilege), cmocka_unit_test(msr_map), cmocka_unit_test(pause_filter), cmocka_unit_test(mwait_armed),
+		cmocka_unit_test(invlpga_without_svm),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

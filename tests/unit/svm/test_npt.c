@@ -9,27 +9,13 @@
 
 #include "arch/pte.h"
 #include "cpu/system.h"
-#include "nested.h"
+#include "one_machine.h"
 
 #define ABSENT 0x150000u /* a page that is not mapped */
 #define PRESENT (PTE_P | PTE_W | PTE_A | PTE_D)
 
 /* 48 C7 04 25 disp32 imm32: twelve bytes that store at ABSENT; the next three belong to what follows. */
 static const uint8_t store[] = {0x48, 0xc7, 0x04, 0x25, 0x00, 0x00, 0x15, 0x00, 0x11, 0x22, 0x33, 0x44, 0x90, 0x91, 0x92, 0x93};
-
-static struct fixture *f;
-
-static int set_up(void **state)
-{
-	f = nested_create("amd");
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	nested_destroy(f);
-	return 0;
-}
 
 /* The guest stores at ABSENT, from an instruction at rip, and #PF is intercepted. */
 static const struct vmcb *page_fault_at(uint64_t rip)
@@ -90,12 +76,10 @@ static void fetch_page_fault(void **state)
 
 static void without_assists(void **state)
 {
-	nested_destroy(f);
-	f = nested_create("amd,-decodeassists");
+	change_model("amd,-decodeassists");
 	const struct vmcb *vmcb = page_fault_at(NESTED_CODE);
 	assert_int_equal(vmcb->control.insn_length, 0);
-	nested_destroy(f);
-	f = nested_create("amd");
+	change_model("amd");
 }
 
 /* What the MMU says of the nested tables, and nothing that is only ours. */

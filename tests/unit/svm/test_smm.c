@@ -103,6 +103,7 @@ static void intercepted(void **state)
 	interrupt_guest(f);
 	assert_false(v->guest_mode || v->smm);
 	assert_int_equal(nested_vmcb(f)->control.exit_code, VMEXIT_SMI);
+	assert_int_equal(nested_vmcb(f)->control.exit_info_1, 1); /* external */
 	assert_int_equal(v->rip, FIXTURE_CODE + 3);
 	assert_true(v->smi_pending);
 	assert_false(v->gif);
