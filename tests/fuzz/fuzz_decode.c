@@ -47,11 +47,14 @@ static void check_insn(const struct decode_env *env, const struct insn *insn, un
 {
 	REQUIRE(insn->length >= 1 && insn->length <= INSN_MAX_LENGTH && insn->length <= available);
 	REQUIRE(insn->row < INSN_ROW_COUNT);
+	const struct insn_row_info *row = &insn_rows[insn->row];
 	check_opsize(env, insn);
 	REQUIRE(insn->addrsize == 2 || insn->addrsize == 4 || insn->addrsize == 8);
 	REQUIRE(insn->base <= REG_ZERO && insn->index <= REG_ZERO && insn->scale <= 3 && insn->seg < SEG_COUNT);
 	unsigned registers = env->mode == INSN_MODE_64 ? 16 : 8;
-	REQUIRE(insn->reg < registers || (insn->reg >= 20 && insn->reg < 24));
+	/* CR8 is there in every mode, by the name of LOCK CR0 outside of 64-bit mode. */
+	unsigned control_registers = row->attributes & ATTR_CR8_LOCK && feature_in(&env->features, FEAT_CR8_LEGACY) ? 9 : 0;
+	REQUIRE(insn->reg < MAX(registers, control_registers) || (insn->reg >= 20 && insn->reg < 24));
 	REQUIRE(insn->rm < registers || (insn->rm >= 20 && insn->rm < 24));
 	REQUIRE(insn->vvvv < registers && insn->vex_l < 2);
 	REQUIRE(feature_in(&env->features, (enum feature)insn_rows[insn->row].feature));

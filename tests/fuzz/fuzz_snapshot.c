@@ -3,16 +3,16 @@
  * kinds (with a nested guest and without), lets the input change bytes inside of its sections, make them longer, leave some out or double
  * them, and repairs every checksum. What is accepted then has to run, under the MMU's checker, and to be a machine that can be saved again.
  *
- * The bytes of the input: kind (nested guest, shadow paging, number of changes less one), then changes of 5 bytes each: section, what (a byte is replaced, a bit is flipped, bytes are cut, bytes
- * are added, the section is left out, doubled), place (2), value.
+ * The bytes of the input: kind (nested guest, shadow paging, number of changes less one), then changes of 5 bytes each: section, what (a
+ * byte is replaced, a bit is flipped, bytes are cut, bytes are added, the section is left out, doubled), place (2), value.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/vm/image.h"
 #include "arch/vmcb.h"
 #include "vm/board.h"
-#include "vm/snapshot.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : broken(__LINE__, #condition))
 static void broken(int line, const char *what)
@@ -30,35 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void fuzz_report(void);
 
 static unsigned long inputs, accepted;
-
-struct image {
-	uint8_t *bytes;
-	size_t length, capacity, at;
-};
-
-static bool image_write(void *opaque, const void *bytes, size_t length)
-{
-	struct image *image = opaque;
-
-	while (image->length + length > image->capacity) {
-		image->capacity = image->capacity ? 2 * image->capacity : 1 << 18;
-		image->bytes = realloc(image->bytes, image->capacity);
-		REQUIRE(image->bytes);
-	}
-	memcpy(image->bytes + image->length, bytes, length);
-	image->length += length;
-	return true;
-}
-
-static size_t image_read(void *opaque, void *bytes, size_t length)
-{
-	struct image *image = opaque;
-	size_t some = MIN(length, image->length - image->at);
-
-	memcpy(bytes, image->bytes + image->at, some);
-	image->at += some;
-	return some;
-}
 
 /* ---- a good snapshot ---------------------------------------------------------------------------------------------------- */
 
@@ -123,10 +94,9 @@ static void start(struct machine *machine, bool nested)
 
 static void save(struct machine *machine, struct image *image)
 {
-	const struct snapshot_sink sink = {image_write, image};
 	struct err err;
 
-	REQUIRE(machine_save(machine, &sink, "fuzz", &err));
+	REQUIRE(image_save(image, machine, &err));
 }
 
 static void run(struct machine *machine, uint64_t instructions)
@@ -235,11 +205,9 @@ static void join(struct part parts[], unsigned count, struct image *image)
 static void try(struct image *image, enum mmu_mode mode)
 {
 	const struct machine_config config = {.mmu_mode = mode, .check_interval = 1};
-	const struct snapshot_source source = {image_read, image};
 	struct err err = {.text = ""};
+	struct machine *machine = image_restore(image, &config, &err);
 
-	image->at = 0;
-	struct machine *machine = machine_restore(&source, &config, "fuzz", &err);
 	if (!machine) {
 		REQUIRE(err.code != ERR_NONE && err.text[0] && !strchr(err.text, '\n'));
 		return;

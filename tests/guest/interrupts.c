@@ -280,13 +280,21 @@ static void print_ipis(const char *name)
 	print("\n");
 }
 
+/* Ways to address an interrupt: bits of the command beside vector and level. */
+static const struct {
+	const char *name;
+	uint32_t how;
+	unsigned destination;
+} addressed[] = {
+	{"physical 1", 0, 1}, {"physical 3", 0, 3}, {"logical 6", 0x800, 0x6}, {"logical f", 0x800, 0xf}, {"physical ff", 0, 0xff},
+	{"self", 0x40000, 0}, {"all", 0x80000, 0}, {"all others", 0xc0000, 0}, {"lowest priority, physical 2", 0x100, 0x2},
+};
+
 static void processors(void)
 {
-	uint8_t *low = (uint8_t *)TRAMPOLINE;
 	const uint32_t ipi = 0x4000 | (HIGH_VECTOR + 16);
 
-	for (const uint8_t *from = trampoline; from < trampoline_end; from++)
-		*low++ = *from;
+	copy_code((void *)TRAMPOLINE, trampoline, trampoline_end);
 	*(uint32_t *)(word)(TRAMPOLINE + (trampoline_root - trampoline)) = (uint32_t)READ_CR(3);
 	*(uint32_t *)(word)(TRAMPOLINE + (trampoline_cr4 - trampoline)) = (uint32_t)READ_CR(4);
 	__asm__ volatile("sidt %0" : "=m"(table_copy));
@@ -309,24 +317,10 @@ static void processors(void)
 	LAPIC[APIC_DFR] = 0xffffffff;
 	LAPIC[APIC_LDR] = 1u << 24 << apic_id();
 	__asm__ volatile("sti");
-	send(ipi, 1);
-	print_ipis("physical 1");
-	send(ipi, 3);
-	print_ipis("physical 3");
-	send(ipi | 0x800, 0x6);
-	print_ipis("logical 6");
-	send(ipi | 0x800, 0xf);
-	print_ipis("logical f");
-	send(ipi, 0xff);
-	print_ipis("physical ff");
-	send(ipi | 0x40000, 0);
-	print_ipis("self");
-	send(ipi | 0x80000, 0);
-	print_ipis("all");
-	send(ipi | 0xc0000, 0);
-	print_ipis("all others");
-	send(ipi | 0x100, 0x2);
-	print_ipis("lowest priority, physical 2");
+	for (unsigned n = 0; n < sizeof(addressed) / sizeof(*addressed); n++) {
+		send(ipi | addressed[n].how, addressed[n].destination);
+		print_ipis(addressed[n].name);
+	}
 	for (unsigned n = 0; n < 10; n++)
 		send(ipi | 0xc0000, 0);
 	print("ten in a row reach each at least once:");

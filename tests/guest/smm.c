@@ -5,9 +5,9 @@
  * (Intel manual volume 3, "System Management Mode"; AMD manual volume 2, "System-Management Mode".)
  */
 #include "paging.h"
+#include "smm.h"
 
-enum { APM_CONTROL = 0xb2, FIRST_BASE = 0x30000, SECOND_BASE = 0x50000, THIRD_BASE = 0x60000, ENTRY = 0x8000, WINDOW = 0xb8000,
-       MSR_SMBASE = 0xc0010111u, MSR_APIC_BASE = 0x1b, MSR_X2APIC_ICR = 0x830 };
+enum { FIRST_BASE = 0x30000, SECOND_BASE = 0x50000, THIRD_BASE = 0x60000, WINDOW = 0xb8000, MSR_APIC_BASE = 0x1b, MSR_X2APIC_ICR = 0x830 };
 /* What the handler is asked to do. */
 enum { COMMAND_NOTHING = 1, COMMAND_WINDOW = 2, COMMAND_REGISTER = 3 };
 
@@ -16,9 +16,7 @@ struct results {
 	uint32_t runs, revision, cr0, cs, command, new_base, window;
 } results;
 
-extern const uint8_t handler_start[], handler_end[];
-__asm__(".text\n.code16\n"
-	"handler_start:\n"
+SMM_HANDLER(
 	"	movl $results, %esi\n"
 	"	incl (%esi)\n"
 	"	movl %cs:0xfefc, %eax\n"
@@ -53,14 +51,7 @@ __asm__(".text\n.code16\n"
 	"	movl %eax, %cs:0xff00\n"
 	"	jmp 5f\n"
 	"4:	movl %eax, %cs:0xfef8\n"
-	"5:	rsm\n"
-	"handler_end:\n"
-#ifdef __x86_64__
-	".code64\n"
-#else
-	".code32\n"
-#endif
-);
+	"5:	rsm\n");
 
 /* Ask for an SMI with a pattern in every register, and keep what is in them after it. The argument is the command. */
 word probe(word command, word unused);
@@ -105,14 +96,6 @@ static word write_smbase(word base, word unused)
 	(void)unused;
 	write_msr(MSR_SMBASE, base);
 	return 0;
-}
-
-static void install(word base)
-{
-	uint8_t *to = (uint8_t *)(base + ENTRY);
-
-	for (const uint8_t *from = handler_start; from < handler_end; from++)
-		*to++ = *from;
 }
 
 /* The registers that steer the processor, as one number each. */
@@ -190,7 +173,7 @@ static void by_interrupt(void)
 
 static void by_register(void)
 {
-	install(THIRD_BASE);
+	install_handler(THIRD_BASE);
 	attempt(write_smbase, THIRD_BASE, 0);
 	if (!is_amd()) {
 		print("smbase register: %s\n", trap_text());
@@ -239,11 +222,9 @@ __asm__(".text\n"
 static void real_mode(void)
 {
 	const volatile uint16_t *seen = (const volatile uint16_t *)0x9000;
-	uint8_t *to = (uint8_t *)0x8000;
 	unsigned runs = results.runs;
 
-	for (const uint8_t *from = real_start; from < real_end; from++)
-		*to++ = *from;
+	copy_code((void *)0x8000, real_start, real_end);
 	descriptor_table[0x50 >> 3] = make_descriptor(0, 0xffff, 0x9b, 0);
 	descriptor_table[0x58 >> 3] = make_descriptor(0, 0xffff, 0x93, 0);
 	attempt(visit_real_mode, 0, 0);
@@ -261,15 +242,15 @@ void guest_main(const char *command_line)
 	attempt(leave_mode, 0, 0);
 	print("rsm outside: %s\n", trap_text());
 	if (has_word(command_line, "smram=none")) {
-		install(FIRST_BASE);
-		install(SECOND_BASE);
+		install_handler(FIRST_BASE);
+		install_handler(SECOND_BASE);
 		results.new_base = SECOND_BASE;
 		ask("first", COMMAND_NOTHING);
 		environment();
 	} else {
 		print("firmware's handler: %x\n", (word)read_msr(MSR_SMBASE));
 		out8(APM_CONTROL, 1);
-		install(SECOND_BASE);
+		install_handler(SECOND_BASE);
 		attempt(write_smbase, SECOND_BASE, 0);
 	}
 	ask("second", COMMAND_NOTHING);

@@ -1,11 +1,12 @@
 /*
- * System-management interrupts while a nested guest runs, with and without nested paging: the handler takes them, in memory that is L1's, and
- * RSM goes on in the nested guest as its control block says by then; or L1 hears of them first.
+ * System-management interrupts while a nested guest runs, with and without nested paging: the handler takes them, in memory that is
+ * L1's, and RSM goes on in the nested guest as its control block says by then; or L1 hears of them first.
  * (APM volume 2, "SMM and SVM" and "SMI Intercept".)
  */
+#include "smm.h"
 #include "svm.h"
 
-enum { APM_CONTROL = 0xb2, BASE = 0x50000, ENTRY = 0x8000, MSR_SMBASE = 0xc0010111u, MISC_SMI = 1 << MISC1_SMI, EXIT_SMI = 0x62 };
+enum { BASE = 0x50000, MISC_SMI = 1 << MISC1_SMI, EXIT_SMI = 0x62 };
 enum { COMMAND_COUNT = 1, COMMAND_CHANGE = 2 };
 
 /* What the handler leaves: how often it ran, the area's words about the nested guest, its command. */
@@ -13,9 +14,7 @@ struct results {
 	uint32_t runs, svm_state, svm_vmcb, command;
 } results;
 
-extern const uint8_t handler_start[], handler_end[];
-__asm__(".text\n.code16\n"
-	"handler_start:\n"
+SMM_HANDLER(
 	"	movl $results, %esi\n"
 	"	incl (%esi)\n"
 	"	movl %cs:0xfed8, %eax\n"
@@ -29,8 +28,7 @@ __asm__(".text\n.code16\n"
 	"	jne 1f\n"
 	"	movl 8(%esi), %edi\n"
 	"	movl $0xfeed, 0x5f8(%edi)\n" /* RAX in the control block */
-	"1:	rsm\n"
-	"handler_end:\n.code64\n");
+	"1:	rsm\n");
 
 static struct paging nested;
 static volatile uint32_t memory[2048] __attribute__((aligned(4096)));
@@ -121,13 +119,10 @@ static void run_all(bool paging_too)
 
 void guest_main(const char *command_line)
 {
-	uint8_t *to = (uint8_t *)(word)(BASE + ENTRY);
-
 	install_exception_table();
 	paging_start(paging_mode_from(command_line));
 	svm_start();
-	for (const uint8_t *from = handler_start; from < handler_end; from++)
-		*to++ = *from;
+	install_handler(BASE);
 	write_msr(MSR_SMBASE, BASE);
 	nested = svm_new_tables(paging.mode);
 	svm_map_range(&nested, 0, 4 << 20, P | W | U);

@@ -11,33 +11,17 @@ enum { GATE_VECTOR = 0x65, GENERAL_PROTECTION = 13, TASK_GATE = 0x85, EXIT_TASK_
 
 static uint8_t other_task[104] __attribute__((aligned(128)));
 
-static word jump_to_task(word unused)
-{
-	(void)unused;
-	__asm__ volatile("ljmp $0x50, $0" : : : "memory");
-	return 0;
-}
-
-static word call_task(word unused)
-{
-	(void)unused;
-	__asm__ volatile("lcall $0x50, $0" : : : "memory");
-	return 0;
-}
-
-static word return_to_task(word unused)
-{
-	(void)unused;
-	__asm__ volatile("pushl $0x4002; popfl; iretl" : : : "memory");
-	return 0;
-}
-
-static word interrupt_to_task(word unused)
-{
-	(void)unused;
-	__asm__ volatile("int $0x65" : : : "memory");
-	return 0;
-}
+#define SWITCHES(name, instructions)                             \
+	static word name(word unused)                            \
+	{                                                        \
+		(void)unused;                                    \
+		__asm__ volatile(instructions : : : "memory");   \
+		return 0;                                        \
+	}
+SWITCHES(jump_to_task, "ljmp $0x50, $0")
+SWITCHES(call_task, "lcall $0x50, $0")
+SWITCHES(return_to_task, "pushl $0x4002; popfl; iretl")
+SWITCHES(interrupt_to_task, "int $0x65")
 
 static word fault_to_task(word unused)
 {

@@ -14,25 +14,14 @@
 #define WORD 4
 #endif
 
+#include "frames.inc"
+
 	.text
-	.set	vector, 0
-	.globl	exception_entries
-	.balign	16
-exception_entries:
-	.rept	256
-	.balign	16
-	.if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)
-	PUSH	$0
-	.endif
-	PUSH	$vector
-	jmp	common_entry
-	.set	vector, vector + 1
-	.endr
+	exception_entry_code PUSH
 
 common_entry:
 #ifdef __x86_64__
-	pushq	%rax; pushq %rcx; pushq %rdx; pushq %rbx; pushq %rbp; pushq %rsi; pushq %rdi
-	pushq	%r8; pushq %r9; pushq %r10; pushq %r11; pushq %r12; pushq %r13; pushq %r14; pushq %r15
+	push_registers64
 	movq	%rsp, %rdi
 	movq	%rsp, %rbx
 	andq	$-16, %rsp
@@ -53,9 +42,7 @@ common_entry:
 	testl	%eax, %eax
 	jz	attempt_leave
 #ifdef __x86_64__
-	popq	%r15; popq %r14; popq %r13; popq %r12; popq %r11; popq %r10; popq %r9; popq %r8
-	popq	%rdi; popq %rsi; popq %rbp; popq %rbx; popq %rdx; popq %rcx; popq %rax
-	addq	$16, %rsp
+	pop_registers64
 	.globl	return_from_exception
 return_from_exception:
 	iretq

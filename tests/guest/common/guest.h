@@ -81,6 +81,13 @@ word kernel_fetch(word address, word unused);
 extern const uint8_t user_read[], user_write[], user_fetch[], user_nothing[];
 extern uint8_t user_start[], user_end[], guest_end[], exception_stack_top[];
 
+/* Puts the program from start to end at to. */
+static inline void copy_code(void *to, const uint8_t *start, const uint8_t *end)
+{
+	for (uint8_t *byte = to; start < end; start++)
+		*byte++ = *start;
+}
+
 /* Descriptor tables. descriptor_table_pointer is what LGDT takes. */
 extern uint64_t descriptor_table[];
 extern uint8_t descriptor_table_pointer[], task_state[], exception_entries[];

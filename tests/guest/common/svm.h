@@ -97,7 +97,7 @@ extern uint8_t io_map[0x3000], msr_map[0x2000];
 /* Features of leaf 8000_000Ah, EDX. */
 enum {
 	SVM_NPT = 0, SVM_LBRV = 1, SVM_NRIPS = 3, SVM_TSC_RATE = 4, SVM_CLEAN = 5, SVM_FLUSH_ASID = 6, SVM_DECODE = 7, SVM_PAUSE_FILTER = 10,
-	SVM_PAUSE_THRESHOLD = 12, SVM_VMLOAD = 15, SVM_VGIF = 16, SVM_VNMI = 25,
+	SVM_PAUSE_THRESHOLD = 12, SVM_VMLOAD = 15, SVM_VGIF = 16, SVM_GMET = 17, SVM_VNMI = 25,
 };
 bool svm_has(unsigned feature);
 

@@ -2,6 +2,7 @@
  * The nested guest's way from real mode through protected mode, 32-bit paging and PAE paging to 64-bit mode, its exception entries and
  * the instructions that nested.c tries. Each step leaves a number in early_results, which nested.c takes into its sum.
  */
+#include "../common/frames.inc"
 #include "protocol.h"
 
 #define CR0_PG_PE 0x80000011
@@ -192,29 +193,14 @@ long_mode:
 	jmp	1b
 
 	.text
-	.globl	exception_entries
-	.balign	16
-	.set	vector, 0
-exception_entries:
-	.rept	256
-	.balign	16
-	.if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21)
-	pushq	$0
-	.endif
-	pushq	$vector
-	jmp	common_entry
-	.set	vector, vector + 1
-	.endr
+	exception_entry_code pushq
 
 common_entry:
-	pushq	%rax; pushq %rcx; pushq %rdx; pushq %rbx; pushq %rbp; pushq %rsi; pushq %rdi
-	pushq	%r8; pushq %r9; pushq %r10; pushq %r11; pushq %r12; pushq %r13; pushq %r14; pushq %r15
+	push_registers64
 	movq	%rsp, %rdi
 	cld
 	call	handle_exception
-	popq	%r15; popq %r14; popq %r13; popq %r12; popq %r11; popq %r10; popq %r9; popq %r8
-	popq	%rdi; popq %rsi; popq %rbp; popq %rbx; popq %rdx; popq %rcx; popq %rax
-	addq	$16, %rsp
+	pop_registers64
 	iretq
 
 /* What may fault: functions without a stack frame, so that the handler can go on at try_return. */

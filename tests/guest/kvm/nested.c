@@ -155,36 +155,34 @@ static void install_gates(void)
 	__asm__ volatile("lidt %0" : : "m"(pointer));
 }
 
-uint64_t attempt(try_function function, uint64_t first, uint64_t second)
+static void begin_trying(void)
 {
-	uint64_t result;
-
 	seen.vector = -1;
 	seen.trying = true;
-	result = function(first, second);
+}
+
+/* good: what seen.vector is when the result counts. */
+static void end_trying(uint64_t result, int good)
+{
 	seen.trying = false;
 	mix((uint64_t)(int64_t)seen.vector);
-	if (seen.vector < 0)
-		mix(result);
-	else
-		mix(seen.error);
+	mix(seen.vector == good ? result : seen.error);
 	if (seen.vector == 14)
 		mix(seen.address);
+}
+
+uint64_t attempt(try_function function, uint64_t first, uint64_t second)
+{
+	begin_trying();
+	uint64_t result = function(first, second);
+	end_trying(result, -1);
 	return result;
 }
 
 void attempt_user(const void *program, uint64_t argument)
 {
-	uint64_t result;
-
-	seen.vector = -1;
-	seen.trying = true;
-	result = run_user(program, argument);
-	seen.trying = false;
-	mix((uint64_t)(int64_t)seen.vector);
-	mix(seen.vector == 0x81 ? result : seen.error);
-	if (seen.vector == 14)
-		mix(seen.address);
+	begin_trying();
+	end_trying(run_user(program, argument), 0x81);
 }
 
 /* ---- paging ----------------------------------------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@ enum {
 	SERIAL_EIGHT_BITS = 3,
 	SERIAL_READY = 0x20,
 	DEBUG_EXIT = 0xf4,
+	SHUTDOWN_PORT = 0x8900,
 	TABLE_PAGES = 256,
 	HAS_COMMAND_LINE = 4,
 };
@@ -70,7 +71,9 @@ static void finish(uint32_t code)
 	} nothing;
 
 	out32(DEBUG_EXIT, code);
-	/* An emulator without that device is stopped by a triple fault: an exception with no table to look it up in. */
+	/* Bochs has a port that waits for a word, one that has neither is stopped by a triple fault: an exception with no table for it. */
+	for (const char *word = "Shutdown"; *word; word++)
+		out8(SHUTDOWN_PORT, (uint8_t)*word);
 	__asm__ volatile("lidt %0" : : "m"(nothing));
 	for (;;)
 		__asm__ volatile("ud2");

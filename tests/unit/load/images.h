@@ -25,7 +25,7 @@ struct image {
 };
 
 struct guest {
-	uint8_t *ram; /* TEST_RAM bytes, filled with 0xcc */
+	uint8_t *ram; /* TEST_RAM bytes, filled with 0xcc; NULL where nothing may be written */
 	unsigned writes;
 	gpa_t refuse; /* a write that covers this address fails; 0 for none */
 };
@@ -47,6 +47,7 @@ UNUSED static bool in_test_ram(gpa_t gpa, size_t length)
 UNUSED static bool guest_write(void *opaque, gpa_t gpa, const void *bytes, size_t length)
 {
 	struct guest *guest = opaque;
+	assert_non_null(guest->ram);
 	assert_true(in_test_ram(gpa, length));
 	if (guest->refuse && guest->refuse - gpa < length)
 		return false;
@@ -58,6 +59,7 @@ UNUSED static bool guest_write(void *opaque, gpa_t gpa, const void *bytes, size_
 UNUSED static bool guest_zero(void *opaque, gpa_t gpa, size_t length)
 {
 	struct guest *guest = opaque;
+	assert_non_null(guest->ram);
 	assert_true(in_test_ram(gpa, length));
 	memset(guest->ram + gpa, 0, length);
 	guest->writes++;
@@ -102,20 +104,19 @@ UNUSED static bool test_load(const struct load_request *request, struct guest *g
 /* The image must be refused with a text that contains `part`, names the file, and leaves the guest alone. */
 UNUSED static void expect_refusal(const struct load_request *request, enum err_code code, const char *part)
 {
-	struct guest *guest = guest_create();
+	struct guest guest = {0};
 	struct boot_state state, before;
 	struct err err;
 	memset(&state, 0x5a, sizeof(state));
 	before = state;
-	assert_false(test_load(request, guest, &state, &err));
+	assert_false(test_load(request, &guest, &state, &err));
 	assert_int_equal(err.code, code);
 	if (!strstr(err.text, part))
 		fail_msg("\"%s\" does not contain \"%s\"", err.text, part);
 	assert_non_null(strstr(err.text, "kernel.elf"));
 	assert_null(strchr(err.text, '\n'));
-	assert_int_equal(guest->writes, 0);
+	assert_int_equal(guest.writes, 0);
 	assert_memory_equal(&state, &before, sizeof(state));
-	guest_destroy(guest);
 }
 
 UNUSED static uint32_t guest32(const struct guest *guest, gpa_t gpa)
