@@ -1,4 +1,4 @@
-/* What survives a flush does so because of the tables it was filled from. More of this is in test_tlb.c and test_nested.c. */
+/* What survives a flush does so because of the tables it was filled from. More of this is in test_tlb.c and test_nested_flush.c. */
 #include "nested.h"
 
 #define GVA 0x80000000ull

@@ -1,4 +1,4 @@
-/* The caches in front of stage 2: each nested guest's answers are those of its own surroundings. test_nested.c has the translations. */
+/* The caches in front of stage 2: each nested guest is answered out of its own surroundings. test_nested_walk.c has the translations. */
 #include "nested.h"
 
 #include "mmu/stage2.h"
