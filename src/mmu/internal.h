@@ -31,15 +31,15 @@ struct recent_root {
 };
 
 /*
- * The table of level 1 that a look-up came to lately, as a processor's paging-structure cache has it. Good while the look-up would begin at
- * the same top and no table was unlinked since. A top that is made anew has no tables below it yet, and had some when the hint was left.
+ * The table of level 1 that a look-up came to lately, as a processor's paging-structure cache has it. Good while the mmu has the same root
+ * and no table was unlinked since: a root that is zapped loses its tables, so that one with a hint is current and what it was.
  */
 #define TABLE_HINTS 64
 
 struct table_hint {
 	uint64_t range; /* of 2 MiB, plus 1; 0: none */
-	const struct shadow_page *top;
-	struct shadow_page *table;
+	const struct shadow_page *root;
+	const struct shadow_page *table;
 	uint64_t unlinks; /* the vm's count */
 };
 

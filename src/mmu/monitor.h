@@ -57,8 +57,10 @@ void root_release_all(struct mmu_vcpu *vcpu);
  */
 uint64_t spte_lookup(const struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level);
 
-/* The same right after root_load(), and the slot that the last spte maps, where that is a leaf. */
+/* The same right after root_load(), and the slot that the last spte maps, where that is a leaf. Leaves a hint. */
 uint64_t spte_lookup_slot(struct mmu_vcpu *vcpu, uint64_t address, unsigned *ret_level, struct mem_slot **ret_slot);
+/* The same by a hint, without root_load(): true only for a leaf of level 1, and if the hint is good. */
+bool spte_lookup_hint(const struct mmu_vcpu *vcpu, uint64_t address, uint64_t *ret_spte, struct mem_slot **ret_slot);
 
 /* Tells the TLB (tlb_list_table) of each guest table on the path to the leaf at `address`, which is there (lookup.c). */
 void spte_list_tables(struct mmu_vcpu *vcpu, uint64_t address);

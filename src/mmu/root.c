@@ -22,11 +22,6 @@ uint64_t root_meaning(const struct mmu_cpuid *cpuid)
 	       (cpuid->vendor == VENDOR_AMD ? BIT(11) : 0);
 }
 
-static bool meaning_is_ours(const struct mmu_vcpu *vcpu)
-{
-	return vcpu->mmu->root_role.direct || vcpu->vm->meaning == vcpu->meaning;
-}
-
 static void adopt_meaning(struct mmu_vcpu *vcpu)
 {
 	struct mmu_vm *vm = vcpu->vm;
@@ -139,7 +134,7 @@ bool root_forbids_converted(const struct mmu_vcpu *vcpu)
  * EFER.NX=0 the guest's NX bit is reserved, so an entry made from one is none; and a page converted for CR0.WP=0 escapes
  * SMAP and protection keys. Such an entry is hidden, so that the processor comes to mmu_fault().
  */
-static bool is_hidden(const struct mmu_vcpu *vcpu, uint64_t spte)
+bool root_hides(const struct mmu_vcpu *vcpu, uint64_t spte)
 {
 	if (vcpu->mmu->root_role.direct)
 		return false;
@@ -162,34 +157,12 @@ bool root_reaches(const struct mmu_vcpu *vcpu, uint64_t address)
 	return !is_nested_paging(vcpu) || !(address >> vcpu->npt_walk.regime.linear_bits);
 }
 
-static uint64_t visible_entry(const struct mmu_vcpu *vcpu, const struct shadow_page *sp, unsigned index)
-{
-	uint64_t spte = spte_read(&sp->spt[index]);
-	return spte && is_hidden(vcpu, spte) ? 0 : spte;
-}
-
 uint64_t root_lookup(const struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index)
 {
-	*ret_sp = root_reaches(vcpu, address) ? root_walk(vcpu->mmu, root_address(vcpu, address), ret_index) : NULL;
-	return *ret_sp ? visible_entry(vcpu, *ret_sp, *ret_index) : 0;
-}
-
-uint64_t root_lookup_often(struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index)
-{
-	struct mmu *mmu = vcpu->mmu;
-	uint64_t place = root_address(vcpu, address), range = place >> (PAGE_SHIFT + 9);
-	struct table_hint *hint = &mmu->hints[range % TABLE_HINTS];
-	const struct shadow_page *top = root_top(mmu, place);
-
-	if (LIKELY(hint->range == range + 1 && hint->top == top && hint->unlinks == vcpu->vm->unlinks) && root_reaches(vcpu, address)) {
-		*ret_sp = hint->table;
-		*ret_index = level_index(place, LEVEL_4K);
-		return visible_entry(vcpu, hint->table, *ret_index);
-	}
-	uint64_t spte = root_lookup(vcpu, address, ret_sp, ret_index);
-	if (*ret_sp && (*ret_sp)->role.level == LEVEL_4K)
-		*hint = (struct table_hint){ .range = range + 1, .top = top, .table = *ret_sp, .unlinks = vcpu->vm->unlinks };
-	return spte;
+	struct shadow_page *sp = root_reaches(vcpu, address) ? root_walk(vcpu->mmu, root_address(vcpu, address), ret_index) : NULL;
+	uint64_t spte = sp ? spte_read(&sp->spt[*ret_index]) : 0;
+	*ret_sp = sp;
+	return spte && root_hides(vcpu, spte) ? 0 : spte;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------------------------ */

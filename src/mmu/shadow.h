@@ -264,6 +264,12 @@ void mmio_zap_all(struct mmu_vm *vm);
 
 /* ---- root.c ----------------------------------------------------------------------------------------------------------------- */
 
+/* Whether the pages in the cache mean what this processor makes of table entries; direct ones mean nothing beyond their role. */
+static inline bool meaning_is_ours(const struct mmu_vcpu *vcpu)
+{
+	return vcpu->mmu->root_role.direct || vcpu->vm->meaning == vcpu->meaning;
+}
+
 /* Whether vcpu->mmu's root may be used: present, valid, of this generation, and made for this processor's meaning of entries. */
 bool root_is_current(const struct mmu_vcpu *vcpu);
 /* An address as the tables in use are indexed by it: 32 bits of it, where the guest's linear addresses have no more. */
@@ -280,8 +286,8 @@ struct shadow_page *root_walk(const struct mmu *mmu, uint64_t address, unsigned 
  * none or none for this vCPU's registers; the page that it stands in (NULL: none) and the index there.
  */
 uint64_t root_lookup(const struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index);
-/* The same, with the hints of the mmu in use. */
-uint64_t root_lookup_often(struct mmu_vcpu *vcpu, uint64_t address, struct shadow_page **ret_sp, unsigned *ret_index);
+/* Whether an entry is none for this vCPU's registers. */
+bool root_hides(const struct mmu_vcpu *vcpu, uint64_t spte);
 
 /* Whether pages converted for CR0.WP=0 would escape a protection that this vCPU's registers ask for. */
 bool root_forbids_converted(const struct mmu_vcpu *vcpu);

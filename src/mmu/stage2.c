@@ -143,8 +143,8 @@ void stage2_flush_asid(struct mmu_vcpu *vcpu, uint32_t asid)
 
 /* ---- asking ------------------------------------------------------------------------------------------------------------------- */
 
-enum stage2_answer stage2_resolve(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, struct stage2_page *ret,
-				  struct mmu_translation *ret_translation, struct mmu_guest_fault *ret_fault)
+static enum stage2_answer ask(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, struct stage2_page *ret,
+			      struct mmu_translation *ret_translation, struct mmu_guest_fault *ret_fault)
 {
 	for (unsigned round = 0; round < MOST_ROUNDS; round++) {
 		unsigned level;
@@ -169,4 +169,15 @@ enum stage2_answer stage2_resolve(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t cod
 		}
 	}
 	BUG("the monitor makes no progress");
+}
+
+enum stage2_answer stage2_resolve(struct mmu_vcpu *vcpu, gpa_t gpa, uint64_t code, struct stage2_page *ret,
+				  struct mmu_translation *ret_translation, struct mmu_guest_fault *ret_fault)
+{
+	uint64_t spte;
+	struct mem_slot *slot;
+
+	if (LIKELY(spte_lookup_hint(vcpu, gpa, &spte, &slot)) && LIKELY(use_leaf(vcpu, gpa, code, spte, LEVEL_4K, slot, ret)))
+		return STAGE2_OK;
+	return ask(vcpu, gpa, code, ret, ret_translation, ret_fault);
 }

@@ -194,14 +194,19 @@ static bool translate_shadow(struct mmu_vcpu *vcpu, gva_t gva, uint64_t access, 
 {
 	uint64_t address = vcpu->walk.regime.linear_bits == 32 ? (uint32_t)gva : gva;
 	uint64_t asked = access & (PFERR_W | PFERR_U | PFERR_FETCH);
+	struct mem_slot *slot = NULL;
+	uint64_t spte;
 
+	if (spte_lookup_hint(vcpu, address, &spte, &slot) && !spte_refusal(vcpu, spte, LEVEL_4K, access)) {
+		use_spte(vcpu, address, access, spte, LEVEL_4K, slot, ret);
+		return true;
+	}
 	for (unsigned round = 0; round < MOST_ROUNDS; round++) {
 		unsigned level;
-		struct mem_slot *slot = NULL;
 		bool done;
 		uint64_t refusal = 0;
 		root_load(vcpu);
-		uint64_t spte = spte_lookup_slot(vcpu, address, &level, &slot);
+		spte = spte_lookup_slot(vcpu, address, &level, &slot);
 		bool leaf = spte_is_present(spte) && spte_is_leaf(spte, level);
 		if (leaf || spte_is_mmio(spte))
 			refusal = spte_refusal(vcpu, spte, level, access);

@@ -23,10 +23,13 @@ static struct mem_slot *recorded_slot(struct machine *m, gva_t gva)
 	return mem_slot_find(&m->space, 0, shadow_entry_gfn(sp, index));
 }
 
-static void compare(struct machine *m, gva_t gva)
+/* True if there was a hint. It is followed as a translation would: before anything is loaded. */
+static bool compare(struct machine *m, gva_t gva)
 {
 	unsigned plain_level, level;
-	struct mem_slot *slot = NULL;
+	uint64_t by_hint;
+	struct mem_slot *slot = NULL, *slot_by_hint;
+	bool hinted = spte_lookup_hint(m->vcpu, gva, &by_hint, &slot_by_hint);
 
 	root_load(m->vcpu);
 	uint64_t plain = spte_lookup(m->vcpu, gva, &plain_level), spte = spte_lookup_slot(m->vcpu, gva, &level, &slot);
@@ -34,12 +37,20 @@ static void compare(struct machine *m, gva_t gva)
 	assert_int_equal(level, plain_level);
 	if (spte_is_present(spte) && spte_is_leaf(spte, level))
 		assert_ptr_equal(slot, recorded_slot(m, gva));
+	if (hinted) {
+		assert_int_equal(by_hint, plain);
+		assert_int_equal(level, 1);
+		assert_ptr_equal(slot_by_hint, slot);
+	}
+	return hinted;
 }
 
-static void compare_all(struct machine *m)
+static unsigned compare_all(struct machine *m)
 {
+	unsigned hints = 0;
 	for (unsigned i = 0; i < PLACES; i++)
-		compare(m, place(i));
+		hints += compare(m, place(i));
+	return hints;
 }
 
 /* Another level-1 table below a directory entry, or a large page, or nothing. */
@@ -88,6 +99,7 @@ static void test_hints_never_lie(void **state)
 {
 	for (unsigned seed = 1; seed <= 4; seed++) {
 		struct machine m;
+		unsigned hints = 0;
 		machine_start_with(&m, MMU_SHADOW, (struct mmu_options){ .tlb_entries_log2 = TLB_ENTRIES_LOG2, .shadow_page_quota = seed & 1 ? 0 : 24 });
 		mmu_set_check_interval(m.vm, 0);
 		gpa_t roots[2] = { enter_long_mode(&m), table_make(&m) };
@@ -96,9 +108,10 @@ static void test_hints_never_lie(void **state)
 		for (unsigned i = 0; i < STEPS; i++) {
 			step(&m, roots, hash_mix(seed * 1000000ull + i));
 			if (i % 16 == 0)
-				compare_all(&m);
+				hints += compare_all(&m);
 			compare(&m, place(i % PLACES));
 		}
+		assert_true(hints > 100);
 		machine_stop(&m);
 	}
 }
@@ -128,11 +141,46 @@ static void test_shared_memory(void **state)
 	}
 }
 
+/* Pages that were made under other facts of CPUID are not looked at before they have gone. */
+static void test_no_hint_of_another_meaning(void **state)
+{
+	struct machine m;
+	struct mem_slot *slot;
+	uint64_t spte;
+	machine_start(&m, MMU_SHADOW);
+	map(&m, enter_long_mode(&m), 0x1000, 0x800000 | PWU);
+	assert_reads(&m, 0x1000, 0x800000);
+	assert_true(compare(&m, 0x1000) || compare(&m, 0x1000));
+	m.cpuid.maxphyaddr = 36;
+	mmu_set_cpuid(m.vcpu, &m.cpuid);
+	assert_false(spte_lookup_hint(m.vcpu, 0x1000, &spte, &slot));
+	assert_reads(&m, 0x1000, 0x800000);
+	machine_stop(&m);
+}
+
+/* The NX bit is reserved where EFER.NX is off, and the page is the same. */
+static void test_no_hint_of_a_hidden_entry(void **state)
+{
+	struct machine m;
+	machine_start(&m, MMU_SHADOW);
+	gpa_t root = enter_long_mode(&m);
+	struct mmu_regs regs = regs_long_mode(root);
+	map(&m, root, 0x1000, 0x800000 | PWU | PTE_NX);
+	assert_reads(&m, 0x1000, 0x800000);
+	assert_true(compare(&m, 0x1000) || compare(&m, 0x1000));
+	regs.efer &= ~EFER_NX;
+	mmu_set_regs(m.vcpu, &regs);
+	assert_faults(&m, 0x1000, 0, PFERR_P | PFERR_RSVD);
+	machine_stop(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hints_never_lie),
 		cmocka_unit_test(test_shared_memory),
+		cmocka_unit_test(test_no_hint_of_another_meaning),
+		cmocka_unit_test(test_no_hint_of_a_hidden_entry),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,6 +110,33 @@ static void test_pae_nested_tables(void **state)
 	}
 }
 
+/* Two sets of PDPTEs in one page: what was looked up under one says nothing about the other. */
+static void test_two_sets_of_pdptes(void **state)
+{
+	for_both_modes(mode) {
+		struct nest n;
+		nest_start(&n, mode);
+		gpa_t pdpt = table_make(&n.m), table = table_make(&n.m), directory = table_make(&n.m);
+		for (unsigned i = 0; i < 512; i++)
+			poke(&n.m, table + 8 * i, peek(&n.m, nested_entry(&n, i * PAGE_SIZE, 1), 8), 8);
+		poke(&n.m, table + 8 * (DATA >> PAGE_SHIFT), (GUEST_AT + 0x400000) | PWU | AD, 8);
+		poke(&n.m, directory, table | PWU, 8);
+		poke(&n.m, pdpt, table_at(&n.m, n.nested_root, 4, 0, 2) | PTE_P, 8);
+		poke(&n.m, pdpt + 0x20, directory | PTE_P, 8);
+		n.nested.host_efer = EFER_NX;
+		n.nested.host_cr4 = CR4_PAE;
+		guest_map(&n, GVA, DATA | PWU);
+		for (unsigned turn = 0; turn < 4; turn++) {
+			n.nested.nested_cr3 = pdpt + 0x20 * (turn & 1);
+			n.nested.asid = 1 + turn;
+			enter(&n);
+			assert_reads(&n.m, GVA, GUEST_AT + (turn & 1 ? 0x400000 : DATA));
+			leave(&n);
+		}
+		machine_stop(&n.m);
+	}
+}
+
 /* Museum 10: a 32-bit L1 whose nested tables have two levels. */
 static void test_museum_10_two_levels(void **state)
 {
@@ -178,6 +205,7 @@ int main(void)
 		cmocka_unit_test(test_pae_guest),
 		cmocka_unit_test(test_five_levels),
 		cmocka_unit_test(test_pae_nested_tables),
+		cmocka_unit_test(test_two_sets_of_pdptes),
 		cmocka_unit_test(test_museum_10_two_levels),
 		cmocka_unit_test(test_beyond_48_bits),
 	};
