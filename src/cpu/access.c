@@ -435,7 +435,8 @@ static bool part_write_selected(struct vcpu *v, const struct insn *i, const stru
 	for (unsigned n = start; n < end; n++) {
 		struct mmu_translation one = *part;
 		one.gpa += n - start;
-		one.host += one.host ? n - start : 0;
+		if (one.host)
+			one.host += n - start;
 		if ((selected >> n & 1) && !part_write(v, i, &one, bytes + n, 1))
 			return false;
 	}
