@@ -23,12 +23,15 @@ static void load_segments(struct vcpu *v, const struct svm_host *host)
 	v->idtr = host->idtr;
 }
 
-/* CR0.PE is forced, RFLAGS.VM cleared, every breakpoint disabled; DR6 and CR2 stay the guest's. */
+/*
+ * CR0.PE is forced, RFLAGS.VM cleared, every breakpoint disabled; DR6 and CR2 stay the guest's. What RSM or a client brought may have other
+ * bits in CR0 than there are, and ET clear.
+ */
 static void load_registers(struct vcpu *v, const struct svm_host *host)
 {
 	load_segments(v, host);
 	v->efer = host->efer;
-	v->cr0 = host->cr0 | CR0_PE;
+	v->cr0 = (host->cr0 & CR0_DEFINED) | CR0_ET | CR0_PE;
 	v->cr3 = host->cr3;
 	v->cr4 = host->cr4;
 	v->dr7 = DR7_FIXED_1;
