@@ -137,6 +137,23 @@ static void changed_meanwhile(void **state)
 	nested_destroy(f);
 }
 
+/* What is not refused in the host area's CR0 is not loaded either: ET is always set, and bits that do not exist are clear. */
+static void bits_that_cr0_has_not(void **state)
+{
+	struct fixture *f = create();
+	uint64_t cr0 = f->v->cr0;
+	interrupt_guest(f);
+	host_area(f)->cr0 = (cr0 & ~(uint64_t)CR0_ET) | BIT(20) | BIT(8);
+	vcpu_run(f->v, 1);
+	assert_true(f->v->guest_mode);
+	for (unsigned n = 0; n < 20 && f->v->guest_mode; n++)
+		vcpu_run(f->v, 1);
+	assert_false(f->v->guest_mode);
+	assert_int_equal(f->v->cr0, cr0);
+	assert_int_equal(mmu_get_regs(f->v->mmu)->cr0, cr0);
+	nested_destroy(f);
+}
+
 static void halted_guest_halts_again(void **state)
 {
 	struct fixture *f = create();
@@ -303,6 +320,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(out_and_back), cmocka_unit_test(intercepted), cmocka_unit_test(changed_meanwhile),
+		cmocka_unit_test(bits_that_cr0_has_not),
 		cmocka_unit_test(halted_guest_halts_again), cmocka_unit_test(corrupt_memory_shuts_down),
 		cmocka_unit_test(vmrun_is_not_for_the_handler), cmocka_unit_test(no_svm_without_long_mode),
 		cmocka_unit_test(no_byte_counts_twice),
