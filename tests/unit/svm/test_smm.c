@@ -154,6 +154,19 @@ static void bits_that_cr0_has_not(void **state)
 	nested_destroy(f);
 }
 
+/* L1's code is outside of 64-bit mode by what the area says, and has no upper half of RIP. */
+static void rip_of_32_bits(void **state)
+{
+	struct fixture *f = create();
+	interrupt_guest(f);
+	host_area(f)->segments[VMCB_CS].attrib = 0x49b;
+	host_area(f)->rip = BIT(40) | (FIXTURE_CODE + 0x80);
+	vcpu_run(f->v, 1);
+	assert_true(f->v->guest_mode);
+	assert_int_equal(f->v->nested->host.rip, FIXTURE_CODE + 0x80);
+	nested_destroy(f);
+}
+
 static void halted_guest_halts_again(void **state)
 {
 	struct fixture *f = create();
@@ -320,7 +333,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(out_and_back), cmocka_unit_test(intercepted), cmocka_unit_test(changed_meanwhile),
-		cmocka_unit_test(bits_that_cr0_has_not),
+		cmocka_unit_test(bits_that_cr0_has_not), cmocka_unit_test(rip_of_32_bits),
 		cmocka_unit_test(halted_guest_halts_again), cmocka_unit_test(corrupt_memory_shuts_down),
 		cmocka_unit_test(vmrun_is_not_for_the_handler), cmocka_unit_test(no_svm_without_long_mode),
 		cmocka_unit_test(no_byte_counts_twice),
