@@ -6,6 +6,14 @@
 
 /* ---- ASIDs --------------------------------------------------------------------------------------------------------------------------- */
 
+/* L1 edits its nested entry of the guest's page through GVA in its own tables. Where the entry stands. */
+static gpa_t show_entry(struct nest *n)
+{
+	gpa_t entry = nested_entry(n, DATA, 1);
+	map(&n->m, n->host_root, GVA, (entry & PAGE_MASK) | PW);
+	return entry;
+}
+
 /* L1 takes a page away, and flushes in one of the ways there are. */
 static void test_revocation(void **state)
 {
@@ -45,8 +53,7 @@ static void test_upgrades_need_no_flush(void **state)
 		nest_start(&n, mode);
 		guest_map(&n, GVA, DATA | PWU);
 		nested_map(&n, DATA, (GUEST_AT + DATA) | PU);
-		gpa_t entry = nested_entry(&n, DATA, 1);
-		map(&n.m, n.host_root, GVA, (entry & PAGE_MASK) | PW);
+		gpa_t entry = show_entry(&n);
 		for (unsigned i = 0; i < 4; i++) {
 			enter(&n);
 			assert_reads(&n.m, GVA, GUEST_AT + DATA);
@@ -74,8 +81,7 @@ static void test_museum_30_another_tag(void **state)
 		struct nest n;
 		nest_start(&n, mode);
 		guest_map(&n, GVA, DATA | PWU);
-		gpa_t entry = nested_entry(&n, DATA, 1);
-		map(&n.m, n.host_root, GVA, (entry & PAGE_MASK) | PW);
+		gpa_t entry = show_entry(&n);
 		enter(&n);
 		assert_reads(&n.m, GVA, GUEST_AT + DATA);
 		leave(&n);
@@ -181,8 +187,7 @@ static void test_tables_and_tags(void **state)
 			nested_map(&n, i * PAGE_SIZE, (GUEST_AT + i * PAGE_SIZE) | PWU);
 		nested_map(&n, DATA, (GUEST_AT + 0x9000) | PWU);
 		n.nested_root = first;
-		gpa_t entry = nested_entry(&n, DATA, 1);
-		map(&n.m, n.host_root, GVA, (entry & PAGE_MASK) | PW);
+		gpa_t entry = show_entry(&n);
 		for (unsigned i = 1; i < 9; i++) {
 			/* one tag, two tables */
 			gpa_t old = peek(&n.m, entry, 8) & PTE_ADDRESS_MASK;
@@ -225,8 +230,7 @@ static void test_flush_before_another_root(void **state)
 		struct nest n;
 		nest_start(&n, mode);
 		guest_map(&n, GVA, DATA | PWU);
-		gpa_t entry = nested_entry(&n, DATA, 1), first = n.nested_root, second = table_make(&n.m);
-		map(&n.m, n.host_root, GVA, (entry & PAGE_MASK) | PW);
+		gpa_t entry = show_entry(&n), first = n.nested_root, second = table_make(&n.m);
 		enter(&n);
 		assert_reads(&n.m, GVA, GUEST_AT + DATA);
 		leave(&n);
@@ -394,8 +398,7 @@ static void test_no_revival_out_of_sync(void **state)
 		struct nest n;
 		nest_start(&n, mode);
 		guest_map(&n, GVA, DATA | PWU);
-		gpa_t entry = nested_entry(&n, DATA, 1);
-		map(&n.m, n.host_root, GVA, (entry & PAGE_MASK) | PW);
+		gpa_t entry = show_entry(&n);
 		enter(&n);
 		assert_reads(&n.m, GVA, GUEST_AT + DATA);
 		leave(&n);
